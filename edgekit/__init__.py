@@ -1,0 +1,7 @@
+"""Take a trained, time-stepped model to a device: export the step and its loop, prove it, say what it costs."""
+
+from pathlib import Path as _Path
+
+# Installed, exporters/, targets/ and calibration/ lie inside this package; in a checkout, beside it.
+if not (_Path(__file__).parent / "exporters").is_dir():
+    __path__.append(str(_Path(__file__).parent.parent))

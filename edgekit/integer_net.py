@@ -1,0 +1,127 @@
+"""A spiking network in the integers of neuromorphic hardware: how float weights become integers, and the ranges.
+
+With a scale s_c per output channel,  W_c ~ s_c * wq_c  and input k,  sum(W k) * in + b > V  becomes
+  sum(wq_c k) > theta_c,   theta_c = floor((V - b_c) / (s_c * in))
+which is exact for the rounded weights, since the left side is an integer. Hardware has one threshold a layer, so
+theta_c = threshold - bias_c. The read-out has one scale for all its channels, so that its logits compare.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekit.errors import EdgekitError
+from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The integers that a chip can hold."""
+
+    weight: tuple[int, int]
+    bias: tuple[int, int]
+    threshold: tuple[int, int]
+    current: int  # largest |sum of weights * inputs + bias| before an accumulator wraps or saturates
+
+
+# Loihi: 8-bit signed weights; 13-bit signed bias mantissa; 17-bit threshold mantissa; v = current << 6 saturates at
+# 2^23 - 1 (lava-nc 0.10.0, fixed-point LIF model; Davies et al., IEEE Micro 38(1), 2018).
+LOIHI = Ranges(weight=(-128, 127), bias=(-4096, 4095), threshold=(0, 131071), current=131071)
+
+
+def quantise(net: SpikingNet, ranges: Ranges = LOIHI) -> SpikingNet:
+    """An integer network that fits `ranges`, from a float one.
+
+    Per channel, the scale is the smallest that keeps weights, the distance of theta_c from the layer's threshold, and
+    the largest possible current inside the ranges. Raises EdgekitError, naming the layer, when nothing fits.
+    """
+    populations = []
+    for p in net.populations:
+        in_scale = net.input_scale if any(s.source == INPUT for s in p.synapses) else 1.0
+        if in_scale != 1.0 and any(s.source != INPUT for s in p.synapses):
+            raise EdgekitError(f"layer '{p.name}' mixes the input with spikes: their integer scales differ; give the input a layer of its own")
+        populations.append(_spiking(net, p, ranges, in_scale) if p.spiking else _readout(net, p, ranges, in_scale))
+    scale = populations[-1][1]
+    quantised = dataclasses.replace(net, populations=tuple(p for p, _ in populations), readout_scale=scale)
+    check_ranges(quantised, ranges)
+    return quantised
+
+
+def largest_current(net: SpikingNet, p: Population) -> np.ndarray:
+    """Per channel, the largest |sum of weights * inputs| that any input can cause, without the bias; float64 (C,)."""
+    lowest = highest = np.zeros(p.shape[0])
+    for s in p.synapses:
+        low, high = net.input_range if s.source == INPUT else (0, 1)
+        w = s.weight.astype(np.float64).reshape(len(s.weight), -1)
+        window = s.pool[0] * s.pool[1]
+        up, down = np.maximum(w, 0).sum(1) * window, np.minimum(w, 0).sum(1) * window
+        lowest, highest = lowest + up * min(low, 0) + down * high, highest + up * high + down * min(low, 0)
+    return np.maximum(np.abs(lowest), np.abs(highest))
+
+
+def check_ranges(net: SpikingNet, ranges: Ranges = LOIHI) -> None:
+    """Raise EdgekitError, naming layer and figure, unless every integer of `net` fits `ranges`."""
+    net.check()
+    if not net.integer:
+        raise EdgekitError("this network has float weights; quantise it first: `edgekit calibrate BUNDLE --method loihi`")
+    for p in net.populations:
+        figures = [("bias", p.bias, ranges.bias)]
+        figures += [(f"weight from '{s.source}'", s.weight, ranges.weight) for s in p.synapses]
+        if p.threshold is not None:
+            figures.append(("threshold", np.array(p.threshold), ranges.threshold))
+        for what, values, (low, high) in figures:
+            if values.min() < low or values.max() > high:
+                raise EdgekitError(
+                    f"layer '{p.name}': {what} runs from {values.min()} to {values.max()}, the hardware holds {low}..{high}"
+                )
+        worst = int((largest_current(net, p) + np.abs(p.bias)).max())
+        if worst > ranges.current:
+            raise EdgekitError(f"layer '{p.name}': its current can reach {worst}, the accumulator holds {ranges.current}")
+
+
+def _spiking(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) -> tuple[Population, float]:
+    assert p.threshold is not None
+    margin = (float(p.threshold) - p.bias.astype(np.float64)) / in_scale  # theta_c = margin / s_c
+    finest = _finest_scale(net, p, ranges)
+    # Beyond the largest current the neuron always or never fires: theta may be cut there without any change.
+    reach = largest_current(net, p) / finest + 1
+    theta = np.clip(margin / finest, -reach, reach)
+    # The threshold sits half a bias range above the lowest theta; a channel whose theta lies beyond the other end of
+    # the range gets a coarser scale, which brings its theta down.
+    low, high = ranges.bias
+    threshold = int(np.clip(np.floor(theta.min()) + high, *ranges.threshold))
+    scale = finest * np.maximum(1.0, theta / (threshold - low))
+    reach = largest_current(net, p) / scale + 1
+    theta = np.floor(np.clip(margin / scale, -reach, reach))
+    synapses = tuple(_round(s, scale, ranges) for s in p.synapses)
+    # Rounded weights may exceed the scaled bound by half a unit each; nothing else moves. check_ranges has the last word.
+    return Population(p.name, p.shape, synapses, (threshold - theta).astype(np.int32), threshold), 1.0
+
+
+def _readout(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) -> tuple[Population, float]:
+    bias = p.bias.astype(np.float64) / in_scale
+    by_bias = np.abs(bias).max() / min(-ranges.bias[0], ranges.bias[1])
+    scale = np.full(p.shape[0], max(_finest_scale(net, p, ranges, np.abs(bias)).max(), by_bias))
+    synapses = tuple(_round(s, scale, ranges) for s in p.synapses)
+    rounded = np.rint(bias / scale).astype(np.int32)
+    return Population(p.name, p.shape, synapses, rounded, None), float(scale[0] * in_scale * net.readout_scale)
+
+
+def _finest_scale(net: SpikingNet, p: Population, ranges: Ranges, bias: np.ndarray | float = 0.0) -> np.ndarray:
+    flat = [s.weight.astype(np.float64).reshape(len(s.weight), -1) for s in p.synapses]
+    highest = np.max([w.max(1) for w in flat], axis=0) / ranges.weight[1]
+    lowest = np.max([-w.min(1) for w in flat], axis=0) / -ranges.weight[0]
+    inputs = sum(w.shape[1] for w in flat) * max(abs(v) for v in (*net.input_range, 4))
+    room = ranges.current + ranges.bias[0]  # the bias needs its share of the accumulator
+    by_current = (largest_current(net, p) + bias) / max(room - inputs / 2, room / 2)
+    scale: np.ndarray = np.maximum.reduce([highest, lowest, by_current])
+    scale[scale == 0] = 1.0  # a channel without weights: any scale will do
+    return scale
+
+
+def _round(s: Synapse, scale: np.ndarray, ranges: Ranges) -> Synapse:
+    w = np.rint(s.weight.astype(np.float64) / scale.reshape(-1, *[1] * (s.weight.ndim - 1)))
+    return dataclasses.replace(s, weight=np.clip(w, *ranges.weight).astype(np.int8))

@@ -1,0 +1,56 @@
+"""What was found out about a bundle on an engine: times, memory, energy; the unit in each name, and how it is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Kind = Literal["measured", "counter", "calibrated-estimate", "spec-estimate"]
+Verdict = Literal["VALID", "NOISY", "SIMULATED"]
+
+
+class Progress(Protocol):
+    """Where long work says how far it is."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """`what` is at step `done` of `total`."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """The progress that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Times of single inferences, batch 1, one after the other, on buffers bound once. Nothing here is an estimate."""
+
+    runtime: str  # with version
+    device: str
+    threads: int  # 0 = all
+    pinned: bool
+    load_ms: float
+    first_run_ms: float
+    warm_up_runs: int
+    latency_p50_ms: float
+    latency_p90_ms: float
+    latency_min_ms: float
+    samples: int
+    preempted_samples: int  # samples during which the scheduler took the core away
+    latency_undisturbed_p50_ms: float | None  # of the samples that were not preempted
+    memory_peak_mb: float  # of the whole process
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    energy_mj: float | None = None
+    energy_reason: str = "no meter"  # why energy_mj is None
+    kind: Kind = "measured"
+    samples_ms: tuple[float, ...] = field(default=(), repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Measurement:
+        """Read what to_json wrote."""
+        return Measurement(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})

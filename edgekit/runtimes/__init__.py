@@ -1,0 +1,1 @@
+"""Engines that open bundles, one file each."""

@@ -1,0 +1,79 @@
+"""The typed, named inputs and outputs of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekit.errors import Broken, EdgekitError
+
+DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output: `shape` holds sizes, or a name where the size is free, as in ("batch", 3, 32, 32)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    meaning: str = ""  # what the numbers are, with their unit: "pixel intensity, 0..16"
+
+    def check(self, value: np.ndarray) -> None:
+        """Raise EdgekitError unless `value` has this dtype and a shape that fits."""
+        fits = len(value.shape) == len(self.shape) and all(
+            isinstance(want, str) or want == have for want, have in zip(self.shape, value.shape, strict=True)
+        )
+        if not fits or value.dtype.name != self.dtype:
+            raise EdgekitError(
+                f"'{self.name}' must be {self.dtype} {list(self.shape)}, "
+                f"but got {value.dtype.name} {list(value.shape)}"
+            )
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs in graph order."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def check_inputs(self, values: Mapping[str, np.ndarray]) -> None:
+        """Raise EdgekitError when a tensor is missing, unknown, or of another dtype or shape."""
+        names = [t.name for t in self.inputs]
+        if set(values) != set(names):
+            raise EdgekitError(f"inputs {sorted(values)} were given, but this model takes {sorted(names)}")
+        for tensor in self.inputs:
+            tensor.check(values[tensor.name])
+
+    def to_json(self) -> dict[str, Any]:
+        """The signature as plain JSON values."""
+
+        def plain(t: Tensor) -> dict[str, Any]:
+            return {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "meaning": t.meaning}
+
+        return {"inputs": [plain(t) for t in self.inputs], "outputs": [plain(t) for t in self.outputs]}
+
+    @staticmethod
+    def from_json(data: Any, where: str) -> Signature:
+        """Read what to_json wrote; `where` names the file in the error."""
+        try:
+            sides = [tuple(_tensor(t, where) for t in data[side]) for side in ("inputs", "outputs")]
+        except (TypeError, KeyError) as error:
+            raise Broken(f"{where}: signature needs inputs and outputs, each a list of tensors ({error})") from None
+        return Signature(*sides)
+
+
+def _tensor(data: Mapping[str, Any], where: str) -> Tensor:
+    known = {"name", "dtype", "shape", "meaning"}
+    if set(data) != known:
+        raise Broken(f"{where}: a tensor has the fields {sorted(known)}, found {sorted(data)}")
+    shape_ok = isinstance(data["shape"], list) and all(
+        isinstance(n, str) or (isinstance(n, int) and not isinstance(n, bool) and n > 0) for n in data["shape"]
+    )
+    if data["dtype"] not in DTYPES or not isinstance(data["name"], str) or not data["name"] or not shape_ok:
+        raise Broken(f"{where}: tensor {data['name']!r} has dtype {data['dtype']!r} and shape {data['shape']!r}")
+    return Tensor(data["name"], data["dtype"], tuple(data["shape"]), str(data["meaning"]))

@@ -1,0 +1,1 @@
+"""Recipes: choices and numbers, one TOML file each."""
