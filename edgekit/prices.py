@@ -105,7 +105,13 @@ HOROWITZ_INT8 = Prices(
     spread=_HOROWITZ_SPREAD + "; low: 8-bit additions, else 32-bit",
 )
 
-_LOIHI_LEFT_OUT = ("barrier synchronisation", "static power", "spikes into and out of the chip", "loading of weights", "management processors")
+_LOIHI_LEFT_OUT = (
+    "barrier synchronisation",
+    "static power",
+    "spikes into and out of the chip",
+    "loading of weights",
+    "management processors",
+)
 
 # M. Davies et al., IEEE Micro 38(1), 2018, Table 2: pre-silicon simulation; the synaptic operation is given as a minimum.
 # high: 35.5 pJ a synaptic operation, the largest figure published for this chip (SANA-FE's file, below).

@@ -1,0 +1,74 @@
+"""The command line: one file a verb, loaded when named, so that --help imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+VERSION = "0.1.0"
+
+# verb -> its line in --help; a literal, so that listing the verbs loads none of them.
+VERBS = {
+    "demo": "Train, export, verify and profile the digits network; show one page.",
+    "train": "Train by a recipe.",
+    "export": "Export a checkpoint, or compile a bundle, to one format.",
+    "calibrate": "Quantise a bundle.",
+    "verify": "Same inputs, same answers? Check a bundle on an engine.",
+    "profile": "Time a verified bundle on this machine.",
+    "deploy": "Export to several formats, verify and profile each.",
+    "report": "Table, JSON and one offline page of a run folder.",
+    "parts": "What there is: families, exporters, calibrators, runtimes, meters.",
+    "targets": "The devices that edgekit knows.",
+    "doctor": "What this machine has, and what is missing.",
+    "data": "List and fetch data sets.",
+    "setup": "Build what pip cannot bring: setup lava.",
+}
+
+
+class _Verbs(click.Group):
+    """A group whose commands are modules of this package, imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"edgekit.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(f"no command '{args[0]}'; there are: {', '.join(VERBS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="edgekit")
+def cli() -> None:
+    """Take a trained, time-stepped model to a device: export the step and its loop, prove it, say what it costs."""
+
+
+def main() -> int:
+    """Run the command line; errors that a user can mend end in one sentence and exit code 2."""
+    from edgekit.errors import EdgekitError
+
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except EdgekitError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped; run the same command again to go on", err=True)
+        return 130
+    return code if isinstance(code, int) else 0

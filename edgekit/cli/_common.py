@@ -1,0 +1,70 @@
+"""What the verbs share: --json, progress bars, --out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document on stdout.")
+formats_option = click.option(
+    "--formats", default="", help="Comma-separated, as in onnx,openvino,nir,nir:int8,lava. Default: the recipe's."
+)
+missing_option = click.option("--allow-missing", is_flag=True, help="Go on without the runtimes that are not installed; the report names them.")
+seconds_option = click.option("--seconds", default=1.0, show_default=True, type=click.FloatRange(min=0.05), help="How long each steady state is timed.")
+
+
+def wishes(formats: str) -> tuple[str, ...]:
+    """`onnx,nir:int8` as a tuple; blanks are dropped."""
+    return tuple(part.strip() for part in formats.split(",") if part.strip())
+
+
+def folder_argument(name: str) -> Callable[[Any], Any]:
+    """A path argument; whether there is a bundle or a checkpoint in it is said by edgekit itself."""
+    return click.argument(name, type=click.Path(path_type=Path))
+
+
+def print_json(data: Any) -> None:
+    """One JSON document; no NaN."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A function that shows progress on stderr; nothing with --json, plain lines where stderr is no terminal."""
+    if quiet:
+        yield lambda what, done, total: None
+        return
+    if not sys.stderr.isatty():
+        yield _plain_progress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<44}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def _plain_progress() -> Callable[[str, int, int], None]:
+    last: dict[str, int] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        tenth = 10 * done // max(1, total)
+        if last.get(what) != tenth:
+            last[what] = tenth
+            click.echo(f"{what}: {done}/{total}", err=True)
+
+    return show

@@ -1,0 +1,331 @@
+"""The main flow, a step a line: train -> export -> calibrate -> compile -> verify -> profile -> report. READ FIRST."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit import recipe as recipes
+from edgekit import registry, report, spiking_net
+from edgekit.bundle import MANIFEST, Bundle, open_bundle
+from edgekit.checkpoint import open_checkpoint
+from edgekit.errors import EdgekitError, Missing, NotEqual, no_such
+from edgekit.estimate import Estimate, count, count_ann, price, prices_of
+from edgekit.files import remove_drafts
+from edgekit.measurement import Measurement, Progress, silent
+from edgekit.parts import Calibrator, Exporter, Family, Runtime, Trained
+from edgekit.profile import profile as profile_bundle
+from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
+from edgekit.verify import Verification
+from edgekit.verify import verify as verify_bundle
+
+DEFAULT_FORMATS = ("onnx", "openvino", "nir", "lava")
+THREADS = (1, 0)  # one pinned thread, and all
+
+
+def run(recipe: Path | str, out: Path, formats: Sequence[str] = (), progress: Progress = silent, **options: Any) -> Run:
+    """A recipe all the way: trained, deployed, reported. Run again, it goes on where it was stopped."""
+    wishes = formats or deploy_formats(recipe)
+    check_ready(wishes, options.get("allow_missing", False))
+    checkpoint = train(recipe, out, progress)
+    deploy(checkpoint, out, wishes, progress, **options)
+    return write_report(out)
+
+
+def train(recipe: Path | str, out: Path, progress: Progress = silent, devices: int = 1, nodes: int = 1) -> Path:
+    """Train by a recipe into `out/train`; the folder of the checkpoint to deploy."""
+    read = recipes.read(recipe)
+    family = registry.find(Family, read.family)
+    options = recipes.fill(family.options(), {k: v for k, v in read.values.items() if k != "deploy"}, str(recipe))
+    return family.fit(options, out / "train", progress, devices, nodes)
+
+
+def deploy(
+    source: Path, out: Path, formats: Sequence[str] = DEFAULT_FORMATS, progress: Progress = silent,
+    score_limit: int | None = None, seconds: float = 1.0, allow_missing: bool = False,
+) -> list[Bundle]:  # fmt: skip
+    """Export a checkpoint to every format wished (and what lies on the way), verify each, profile each."""
+    skipped = check_ready(formats, allow_missing)
+    trained = load_trained(source)
+    routes = [route(w) for w in formats]
+    steps = list(dict.fromkeys(step for r in routes for step in r))
+    bundles: dict[str, Bundle] = {}
+    for i, step in enumerate(steps):
+        progress(f"make {step.label}", i, len(steps))
+        bundles[step.label] = make(step, trained, bundles, out / "bundles" / step.label.replace(":", "-"))
+    for i, bundle in enumerate(bundles.values()):
+        progress(f"verify and profile {bundle.label}", i, len(bundles))
+        _examine(bundle, trained, skipped, score_limit, seconds)
+    progress("deploy", len(bundles), len(bundles))
+    return list(bundles.values())
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part that makes one bundle from a checkpoint or from another bundle."""
+
+    kind: type[Exporter] | type[Calibrator]
+    part: str
+    accepts: str
+    label: str  # "nir:int8"
+
+
+def all_steps() -> list[Step]:
+    """What the parts that are here can make."""
+    steps = []
+    for kind in (Exporter, Calibrator):
+        for name in registry.names(kind):
+            part = registry.load(kind, name)
+            steps.append(Step(kind, name, part.accepts, f"{part.format}:{part.precision}"))
+    return steps
+
+
+def route(wish: str) -> list[Step]:
+    """The steps from a checkpoint to `format` or `format:precision`; without a precision, the shortest way."""
+    steps = all_steps()
+    asked = [s for s in steps if wish in (s.label, s.label.split(":")[0])]
+    ways = [way for s in asked if (way := _way_to(s, steps))]
+    if not ways:
+        raise no_such("format", wish, {s.label for s in steps} | {s.label.split(":")[0] for s in steps})
+    return min(ways, key=len)
+
+
+def _way_to(step: Step, steps: list[Step]) -> list[Step]:
+    if step.accepts == "checkpoint":
+        return [step]
+    ways = [_way_to(before, steps) for before in steps if before.label == step.accepts]
+    return [*min(ways, key=len), step] if ways else []
+
+
+def make(step: Step, trained: Trained | None, bundles: Mapping[str, Bundle], out: Path) -> Bundle:
+    """Run one step to the folder `out`; what it made there before from the same inputs is kept."""
+    part = registry.find(step.kind, step.part)
+    remove_drafts(out.absolute())
+    source = trained if step.accepts == "checkpoint" else bundles[step.accepts]
+    assert source is not None
+    if isinstance(part, Calibrator):
+        assert isinstance(source, Bundle)
+        return part.calibrate(source, out, part.options)
+    return part.export(source, out, part.options)
+
+
+def export(source: Path, wish: str, out: Path) -> Bundle:
+    """One format from a checkpoint, or from a bundle that the format's exporter accepts, to the folder `out`."""
+    if (source / MANIFEST).exists():
+        parent = open_bundle(source)
+        fits = [s for s in all_steps() if s.accepts == parent.label and wish in (s.label, s.label.split(":")[0])]
+        if not fits:
+            ways = {s.label for s in all_steps() if s.accepts == parent.label}
+            raise no_such(f"way from {parent.label} to", wish, ways)
+        return make(fits[0], None, {parent.label: parent}, out)
+    steps = route(wish)
+    trained, bundles = load_trained(source), dict[str, Bundle]()
+    for step in steps:
+        beside = out.parent / f"{out.name}.{step.label.replace(':', '-')}"
+        bundles[step.label] = make(step, trained, bundles, out if step is steps[-1] else beside)
+    return bundles[steps[-1].label]
+
+
+def calibrate(source: Path, method: str, out: Path) -> Bundle:
+    """A quantised bundle from a float one."""
+    part, parent = registry.find(Calibrator, method), open_bundle(source)
+    if parent.label != part.accepts:
+        raise EdgekitError(f"calibrator '{method}' takes {part.accepts}, but {source} holds {parent.label}")
+    return part.calibrate(parent, out, part.options)
+
+
+def load_trained(checkpoint: Path) -> Trained:
+    """The trained model of a checkpoint folder, or of the folder of a whole run."""
+    if (checkpoint / "train" / "t1").is_dir():
+        checkpoint = checkpoint / "train" / "t1"
+    facts = open_checkpoint(checkpoint).facts
+    return registry.find(Family, str(facts["family"])).load(checkpoint)
+
+
+def run_folder_of(source: Path) -> Path:
+    """The run folder that a checkpoint lies in: runs/x for runs/x/train/t1 and for runs/x itself."""
+    return source.parent.parent if source.parent.name == "train" else source
+
+
+def is_first_process() -> bool:
+    """False in the other processes of a distributed training, which have nothing to print."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def deploy_formats(recipe: Path | str) -> tuple[str, ...]:
+    """What the recipe's `[deploy] formats = [...]` asks for, else the default formats."""
+    table = recipes.read(recipe).values.get("deploy", {})
+    if not isinstance(table, dict) or set(table) - {"formats"}:
+        raise EdgekitError(f"{recipe}: [deploy] knows one key: formats, a list such as {list(DEFAULT_FORMATS)}")
+    formats = tuple(table.get("formats", DEFAULT_FORMATS))
+    for wish in formats:
+        route(wish)
+    return formats
+
+
+def runtimes_of(fmt: str) -> list[str]:
+    """The runtimes that open a format."""
+    return [n for n in registry.names(Runtime) if fmt in registry.load(Runtime, n).formats]
+
+
+def check_ready(formats: Sequence[str], allow_missing: bool = False) -> dict[str, str]:
+    """Before any work: every part on the way can work here. {runtime: why not} of those that are let go."""
+    steps = dict.fromkeys(step for wish in formats for step in route(wish))
+    for step in steps:
+        registry.find(step.kind, step.part)
+    lacking = {}
+    for name in dict.fromkeys(n for s in steps for n in runtimes_of(s.label.split(":")[0])):
+        part = registry.load(Runtime, name)
+        absent = registry.missing(part)
+        reason = f"needs {', '.join(absent)}: {registry.install_hint(part)}" if absent else part.ready()
+        if reason:
+            lacking[name] = reason
+    if lacking and not allow_missing:
+        told = "; ".join(f"runtime '{n}' is not ready: {r}" for n, r in lacking.items())
+        raise Missing(f"{told}. Or go on without it: --allow-missing, or fewer --formats")
+    return lacking
+
+
+def verify(bundle: Bundle, runtime: str = "", score_limit: int | None = None) -> Verification:
+    """Verify on one runtime (default: the format's first) and store the evidence. NotEqual is the caller's to raise."""
+    name = runtime or _ready_runtimes(bundle)[0]
+    part = _runtime_for(bundle, name)
+    found = verify_bundle(bundle, part, score_limit)
+    bundle.write_evidence(f"verify-{name}", found.to_json())
+    return found
+
+
+def profile(bundle: Bundle, runtime: str = "", threads: int = 1, seconds: float = 1.0) -> Measurement:
+    """Profile on one runtime; refuses a bundle that was not verified there."""
+    name = runtime or _ready_runtimes(bundle)[0]
+    _runtime_for(bundle, name)
+    evidence = bundle.read_evidence(f"verify-{name}")
+    if not evidence or evidence["failures"]:
+        raise EdgekitError(f"{bundle.folder} has not passed `edgekit verify` on {name}: no figure is given for a wrong answer")
+    found = profile_bundle(bundle, name, threads, seconds)
+    bundle.write_evidence(f"profile-{name}-{threads or 'all'}", found.to_json())
+    return found
+
+
+def _runtime_for(bundle: Bundle, name: str) -> Runtime:
+    part = registry.find(Runtime, name)
+    if bundle.manifest.format not in part.formats:
+        raise EdgekitError(
+            f"runtime '{name}' opens {', '.join(part.formats)}, but {bundle.folder} holds {bundle.manifest.format}; "
+            f"it runs on: {', '.join(runtimes_of(bundle.manifest.format))}"
+        )
+    if reason := part.ready():
+        raise Missing(f"runtime '{name}' is not ready: {reason}")
+    return part
+
+
+def _ready_runtimes(bundle: Bundle) -> list[str]:
+    names = runtimes_of(bundle.manifest.format)
+    ready = [n for n in names if not registry.missing(registry.load(Runtime, n)) and not registry.load(Runtime, n).ready()]
+    if not ready:
+        raise Missing(f"no runtime for {bundle.manifest.format} is ready; there are: {', '.join(names)}; see `edgekit parts`")
+    return sorted(ready, key=lambda n: n != bundle.manifest.format)
+
+
+def _examine(bundle: Bundle, trained: Trained, skipped: Mapping[str, str], score_limit: int | None, seconds: float) -> None:
+    """Verify and profile on every runtime of the bundle's format, unless that is done; estimate its energy."""
+    for name in _ready_runtimes(bundle):
+        if name in skipped:
+            continue
+        stored = bundle.read_evidence(f"verify-{name}")
+        found = Verification.from_json(stored) if stored else verify(bundle, name, score_limit)
+        if not found.passed:
+            raise NotEqual(f"{bundle.label} on {name} does not give the trained network's answers: {found.failures[0]}")
+        # The integer reference is there to be right; timing it would say nothing.
+        timed = name == bundle.manifest.format or len(runtimes_of(bundle.manifest.format)) == 1
+        threads = THREADS if not registry.load(Runtime, name).simulates else (1,)
+        for n in threads if timed or name == "onnxruntime" else ():
+            if bundle.read_evidence(f"profile-{name}-{n or 'all'}") is None:
+                profile(bundle, name, n, seconds)
+    if bundle.read_evidence("estimate") is None:
+        estimates = [dataclasses.asdict(e) for e in estimate(bundle, trained)]
+        bundle.write_evidence("estimate", {"estimates": estimates})
+
+
+def estimate(bundle: Bundle, trained: Trained) -> list[Estimate]:
+    """The price of one inference from exact operation counts on the golden inputs.
+
+    ONNX and OpenVINO engines multiply zeros too, so they are charged the dense network; NIR and Lava, run by an
+    event-driven chip, are charged for spikes.
+    """
+    golden = bundle.golden()
+    samples = len(next(iter(golden.inputs.values())))
+    try:
+        own = sorted(bundle.folder.glob("*_net.safetensors"))
+        net = spiking_net.load(own[0]) if own else trained.spiking_net()
+    except EdgekitError:
+        return []
+    arithmetic = prices_of("horowitz45-fp32" if bundle.manifest.precision == "f32" else "horowitz45-int8")
+    if own:
+        answers = {**golden.probes, **golden.exact}  # an integer network spikes for itself
+        counts = count(net, {p.name: answers[p.name] for p in net.populations if p.spiking})
+    else:
+        counts = count_ann(net, samples)
+    found = [price(counts, arithmetic, memory) for memory in (False, True)]
+    if bundle.manifest.format == "lava":
+        found += [price(counts, prices_of(name), True) for name in ("loihi1-davies2018", "loihi1-sanafe", "loihi2")]
+    return found
+
+
+def read_run(out: Path) -> Run:
+    """Everything that is known about a run folder, from its files."""
+    result_path = out / "train" / "result.json"
+    result: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
+    folders = sorted((out / "bundles").glob("*/bundle.json")) if (out / "bundles").is_dir() else []
+    if not result and not folders:
+        raise EdgekitError(f"nothing to report in {out}; run `edgekit train` or `edgekit deploy` with --out first")
+    bundles = [open_bundle(p.parent) for p in folders]
+    order = {f: i for i, f in enumerate(DEFAULT_FORMATS)}
+    bundles.sort(key=lambda b: (order.get(b.manifest.format, 9), b.manifest.precision != "f32"))
+    tools = {k: v for b in bundles for k, v in b.manifest.lineage.tools.items()}
+    notes = [
+        f"runtime '{n}' was not used: {r}"
+        for b in bundles
+        for n in runtimes_of(b.manifest.format)
+        if (r := registry.load(Runtime, n).ready()) and b.read_evidence(f"verify-{n}") is None
+    ]
+    model = bundles[0].manifest.model if bundles else None
+    return Run(
+        name=out.name, family=model.family if model else "iir_snn",
+        score_name=result.get("score_name", model.score_name if model else "score"),
+        test_samples=result.get("test_samples", model.score_samples if model else 0),
+        training=tuple(TrainingRow.from_json(r) for r in result.get("rows", [])),
+        bundles=tuple(_bundle_row(b, out) for b in bundles),
+        machine={"system": platform.platform(), "python": platform.python_version(), "cores": str(os.cpu_count())},
+        versions=tools, notes=tuple(dict.fromkeys(notes)),
+    )  # fmt: skip
+
+
+def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
+    def read(prefix: str, of: Callable[[dict[str, Any]], Any]) -> tuple[Any, ...]:
+        names = sorted(p.stem for p in (bundle.folder / "evidence").glob(f"{prefix}-*.json"))
+        return tuple(of(data) for n in names if (data := bundle.read_evidence(n)))
+
+    fields = {f.name for f in dataclasses.fields(VerificationRow)}
+    stored = bundle.read_evidence("estimate") or {"estimates": []}
+    return BundleRow(
+        label=bundle.label, format=bundle.manifest.format, precision=bundle.manifest.precision,
+        folder=str(bundle.folder.relative_to(out)), sha256=bundle.sha256,
+        bytes_total=sum((bundle.folder / f).stat().st_size for f in bundle.manifest.files if f != "golden.safetensors"),
+        verifications=read("verify", lambda d: VerificationRow.from_json({k: v for k, v in d.items() if k in fields})),
+        measurements=read("profile", Measurement.from_json),
+        estimates=tuple(Estimate(**{k: tuple(v) if isinstance(v, list) else v for k, v in e.items()}) for e in stored["estimates"]),
+    )  # fmt: skip
+
+
+def write_report(out: Path) -> Run:
+    """run.json, report.json and page.html in `out/report`, from what the run folder holds."""
+    found = read_run(out)
+    report.write(found, out / "report")
+    return found
