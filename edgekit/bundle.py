@@ -170,7 +170,9 @@ def open_bundle(folder: Path | str) -> Bundle:
     folder = Path(folder)
     path = folder / MANIFEST
     if not path.is_file():
-        raise EdgekitError(f"no bundle in {folder}: it has no {MANIFEST}; make one with `edgekit export` or `edgekit deploy`")
+        raise EdgekitError(
+            f"no bundle in {folder}: it has no {MANIFEST}; make one with `edgekit export` or `edgekit deploy`"
+        )
     raw = path.read_bytes()
     try:
         data = json.loads(raw)
@@ -184,7 +186,9 @@ def open_bundle(folder: Path | str) -> Bundle:
     } - {MANIFEST}
     if there != set(manifest.files):
         odd = sorted(there ^ set(manifest.files))
-        raise Broken(f"{folder}: the files differ from what {MANIFEST} lists: {', '.join(odd)}; export the bundle again")
+        raise Broken(
+            f"{folder}: the files differ from what {MANIFEST} lists: {', '.join(odd)}; export the bundle again"
+        )
     for name, sha256 in manifest.files.items():
         if (folder / name).is_symlink() or files.sha256_of(folder / name) != sha256:
             raise Broken(f"{folder / name} was changed after the bundle was made; export the bundle again")
@@ -199,7 +203,9 @@ def new_bundle(out: Path | str, manifest: Manifest, golden: Golden) -> Iterator[
         golden.save(draft / GOLDEN)
         hashes = {str(p.relative_to(draft)): files.sha256_of(p) for p in sorted(draft.rglob("*")) if p.is_file()}
         if manifest.graph not in hashes:
-            raise EdgekitError(f"the exporter promised {manifest.graph} but wrote {sorted(hashes)}: a defect in edgekit")
+            raise EdgekitError(
+                f"the exporter promised {manifest.graph} but wrote {sorted(hashes)}: a defect in edgekit"
+            )
         sealed = dataclasses.replace(manifest, files=hashes)
         (draft / MANIFEST).write_text(files.canonical_json(sealed.to_json()))
 

@@ -132,4 +132,6 @@ def _mendable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EdgekitError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from None
+        raise EdgekitError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from None

@@ -207,7 +207,9 @@ def profile(bundle: Bundle, runtime: str = "", threads: int = 1, seconds: float 
     _runtime_for(bundle, name)
     evidence = bundle.read_evidence(f"verify-{name}")
     if not evidence or evidence["failures"]:
-        raise EdgekitError(f"{bundle.folder} has not passed `edgekit verify` on {name}: no figure is given for a wrong answer")
+        raise EdgekitError(
+            f"{bundle.folder} has not passed `edgekit verify` on {name}: no figure is given for a wrong answer"
+        )
     found = profile_bundle(bundle, name, threads, seconds)
     bundle.write_evidence(f"profile-{name}-{threads or 'all'}", found.to_json())
     return found
@@ -227,13 +229,19 @@ def _runtime_for(bundle: Bundle, name: str) -> Runtime:
 
 def _ready_runtimes(bundle: Bundle) -> list[str]:
     names = runtimes_of(bundle.manifest.format)
-    ready = [n for n in names if not registry.missing(registry.load(Runtime, n)) and not registry.load(Runtime, n).ready()]
+    ready = [
+        n for n in names if not registry.missing(registry.load(Runtime, n)) and not registry.load(Runtime, n).ready()
+    ]
     if not ready:
-        raise Missing(f"no runtime for {bundle.manifest.format} is ready; there are: {', '.join(names)}; see `edgekit parts`")
+        raise Missing(
+            f"no runtime for {bundle.manifest.format} is ready; there are: {', '.join(names)}; see `edgekit parts`"
+        )
     return sorted(ready, key=lambda n: n != bundle.manifest.format)
 
 
-def _examine(bundle: Bundle, trained: Trained, skipped: Mapping[str, str], score_limit: int | None, seconds: float) -> None:
+def _examine(
+    bundle: Bundle, trained: Trained, skipped: Mapping[str, str], score_limit: int | None, seconds: float
+) -> None:
     """Verify and profile on every runtime of the bundle's format, unless that is done; estimate its energy."""
     for name in _ready_runtimes(bundle):
         if name in skipped:

@@ -39,13 +39,28 @@ CHILD_LIMIT_S = 600
 def profile(bundle: Bundle, runtime: str, threads: int = 1, seconds: float = 1.0) -> Measurement:
     """Measure in a child process. threads 1 = one thread pinned to one core, 0 = all cores, not pinned."""
     registry.find(Runtime, runtime)
-    command = [sys.executable, "-m", "edgekit.profile", str(bundle.folder.absolute()), runtime, str(threads), str(seconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "edgekit.profile",
+        str(bundle.folder.absolute()),
+        runtime,
+        str(threads),
+        str(seconds),
+    ]
     root = str(Path(edgekit.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p),
+    }
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_LIMIT_S, env=environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=CHILD_LIMIT_S, env=environment, check=False
+        )
     except subprocess.TimeoutExpired:
-        raise EdgekitError(f"profiling {bundle.label} on {runtime} took more than {CHILD_LIMIT_S} s and was stopped") from None
+        raise EdgekitError(
+            f"profiling {bundle.label} on {runtime} took more than {CHILD_LIMIT_S} s and was stopped"
+        ) from None
     if done.returncode:
         last = next(iter(reversed(done.stderr.strip().splitlines())), f"exit code {done.returncode}")
         raise EdgekitError(f"profiling {bundle.label} on {runtime} failed: {last}")
@@ -115,7 +130,9 @@ def _steady(once: Callable[[], None], seconds: float, runs: int) -> tuple[list[f
 
 def _verdict(times: np.ndarray, preempted: list[bool], runtime: Runtime) -> tuple[Verdict, list[str]]:
     if runtime.simulates:
-        return "SIMULATED", [f"wall time of a simulator of {runtime.simulates} on this CPU, a batch divided by its size"]
+        return "SIMULATED", [
+            f"wall time of a simulator of {runtime.simulates} on this CPU, a batch divided by its size"
+        ]
     reasons = []
     ratio = float(np.percentile(times, 50) / times.min())
     if ratio > NOISY_RATIO:

@@ -79,6 +79,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise EdgekitError(f"{where} must have {len(kinds)} values, found {value!r}")
         return tuple(_value(kind, v, f"{where}[{i}]") for i, (kind, v) in enumerate(zip(kinds, value, strict=True)))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise EdgekitError(f"{where} must be a table, found {value!r}")
+        return {_value(args[0], k, f"{where}: a key"): _value(args[1], v, f"{where}: {k}") for k, v in value.items()}
     if origin in (types.UnionType, typing.Union):
         for kind in args:
             if kind is type(None) and value is None:

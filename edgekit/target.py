@@ -75,7 +75,7 @@ def names() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def find(name: str | Path) -> Target:
+def load(name: str | Path) -> Target:
     """The target of that name, or of a TOML file of your own: a path that ends in .toml."""
     if str(name).endswith(".toml"):
         path = Path(name)

@@ -32,7 +32,7 @@ MODEL = "model.net"
 INTEGER_NET = "integer_net.safetensors"
 KEEP_NOTHING = 4096  # iDecay and vDecay: the whole of a 12-bit fraction decays in one step
 NEVER = integer_net.LOIHI.threshold[1]  # check_ranges keeps every current at or below it, and `fires` is strict
-MESSAGE_BITS = 16  # Lava takes the sums of a synapse as 16-bit and graded input as at most that
+MESSAGE_BITS = 16  # what Lava's dense synapse declares for its values, and does not check
 GEOMETRY = 127  # Lava's Conv process keeps kernel size, stride, padding and dilation as int8
 
 
@@ -82,7 +82,9 @@ class Layer:
 def netx_layers(net: SpikingNet) -> list[Layer]:
     """The populations as netx layers; EdgekitError, naming the layer, for what netx or Lava cannot say exactly.
 
-    Not checked here, since a SpikingNet cannot hold it: delays, recurrent weights, leaks, several thresholds in a layer.
+    Not checked here, since a SpikingNet cannot hold it: delays, recurrent weights, leaks, several thresholds in a layer
+    (netx would clamp delays, and takes one threshold a layer). Nothing is reset, as nothing is kept between steps: the
+    off-by-one of netx's reset_offset cannot occur.
     """
     integer_net.check_ranges(net)  # beyond them Lava wraps (bias), clips or zeroes (dense weights) without a word
     _message_bits(net)
@@ -186,17 +188,18 @@ def write_netx(net: SpikingNet, layers: list[Layer], path: Path) -> None:
         p = layer.population
         if layer.kind == "dense" and number and layers[number - 1].kind == "conv":
             entries.append({"type": "flatten"})
-        entry = {"type": layer.kind, "shape": p.shape, "weight": layer.weight, "bias": p.bias}
+        entry: dict[str, Any] = {"type": layer.kind, "shape": p.shape, "weight": layer.weight, "bias": p.bias}
         if layer.kind == "conv":
             geometry = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
             entry |= {**geometry, "groups": layer.groups}
         threshold = NEVER if p.threshold is None else int(p.threshold)
         # Always written: without it a dense layer would get a neuron that keeps its current.
-        neuron = {"type": "LOIHI", "iDecay": KEEP_NOTHING, "vDecay": KEEP_NOTHING, "vThMant": threshold}
+        neuron: dict[str, Any] = {"type": "LOIHI", "iDecay": KEEP_NOTHING, "vDecay": KEEP_NOTHING, "vThMant": threshold}
         entries.append(entry | {f"neuron/{key}": value for key, value in neuron.items()})
     with h5py.File(path, "w") as file:
         for number, entry in enumerate(entries):
             for key, value in entry.items():
+                # All are integers by check_ranges: netx would cut fractions.
                 data = np.array([value], "S10") if isinstance(value, str) else np.asarray(value, np.int32)
                 file[f"layer/{number}/{key}"] = data
 

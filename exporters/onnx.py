@@ -36,7 +36,15 @@ class Onnx(Exporter):
             return done
         golden = source.golden()
         manifest = Manifest(
-            source.name, "onnx", "f32", source.signature, "model.onnx", source.model, source.allowed, lineage, source.probes
+            source.name,
+            "onnx",
+            "f32",
+            source.signature,
+            "model.onnx",
+            source.model,
+            source.allowed,
+            lineage,
+            source.probes,
         )
         proto = self._graph(source, options["opset"])
         with new_bundle(out, manifest, golden) as draft:
@@ -71,7 +79,9 @@ class Onnx(Exporter):
         proto = onnx.load_from_string(program.model_proto.SerializeToString())
         written = next(o.version for o in proto.opset_import if o.domain == "")
         if written != opset:
-            raise EdgekitError(f"opset {opset} was asked for, but torch wrote {written}; ask for an opset from 18 to 25")
+            raise EdgekitError(
+                f"opset {opset} was asked for, but torch wrote {written}; ask for an opset from 18 to 25"
+            )
         _drop_outputs(proto.graph, set(source.probes))
         del proto.metadata_props[:]
         for node in proto.graph.node:  # stack traces of the exporting machine
@@ -81,7 +91,9 @@ class Onnx(Exporter):
         onnx.checker.check_model(proto, full_check=True)
         names = [o.name for o in proto.graph.output]
         if names != outputs:
-            raise EdgekitError(f"the graph gives {names} where the signature says {outputs}: a defect in the family's module")
+            raise EdgekitError(
+                f"the graph gives {names} where the signature says {outputs}: a defect in the family's module"
+            )
         return proto
 
 

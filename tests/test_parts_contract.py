@@ -97,7 +97,7 @@ def test_every_format_can_be_opened():
 
 @pytest.mark.parametrize("name", target.names())
 def test_a_target_names_runtimes_and_a_meter_that_exist(name):
-    device = target.find(name)
+    device = target.load(name)
     assert set(device.runtimes) <= set(registry.names(Runtime))
     assert device.meter in registry.names(Meter)
     precisions = {label.split(":")[1] for label in made_here()}

@@ -17,7 +17,7 @@ GOOD = 'label = "x"\nkind = "cpu"\nruntimes = ["a"]\nprecisions = ["f32"]\nmeter
 
 @pytest.mark.parametrize("name", target.names())
 def test_every_target_is_readable_and_names_things_that_exist(name):
-    device = target.find(name)
+    device = target.load(name)
     assert device.name == name
     assert device.meter in registry.names(Meter)
     assert set(device.prices) <= set(PROFILES)
@@ -29,7 +29,7 @@ def test_the_first_targets_are_there():
 
 
 def test_the_host_is_probed_not_typed():
-    figures = {f.name: f for f in target.find("host").known_figures()}
+    figures = {f.name: f for f in target.load("host").known_figures()}
     assert figures["usable_cores"].value == len(os.sched_getaffinity(0))
     kib = int(next(x for x in Path("/proc/meminfo").read_text().splitlines() if x.startswith("MemTotal")).split()[1])
     assert figures["memory"].value == pytest.approx(kib / 1024, rel=0.01)
@@ -37,7 +37,7 @@ def test_the_host_is_probed_not_typed():
 
 
 def test_the_prices_typed_in_a_target_are_those_that_estimates_use():
-    figures = {f.name: f.value for f in target.find("loihi1").figures}
+    figures = {f.name: f.value for f in target.load("loihi1").figures}
     prices = PROFILES["loihi1-davies2018"]
     assert prices.ac_dense is not None and prices.neuron_active is not None and prices.neuron_inactive is not None
     assert figures["synaptic_operation"] == prices.ac_dense.mid
@@ -46,7 +46,7 @@ def test_the_prices_typed_in_a_target_are_those_that_estimates_use():
 
 
 def test_loihi_2_is_a_simulator_and_has_no_price_of_its_own():
-    device = target.find("loihi2_sim")
+    device = target.load("loihi2_sim")
     assert device.simulated and device.prices[0] == "loihi2"
     assert PROFILES["loihi2"].reason
     assert not any(f.unit.endswith("J") for f in device.figures)
@@ -55,14 +55,14 @@ def test_loihi_2_is_a_simulator_and_has_no_price_of_its_own():
 def test_a_target_of_your_own_is_read_from_its_file(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(GOOD)
-    assert target.find(file) == target.find(str(file)) == target.read(GOOD, "mine", "")
+    assert target.load(file) == target.load(str(file)) == target.read(GOOD, "mine", "")
 
 
 def test_a_wrong_name_lists_the_right_ones():
     with pytest.raises(EdgekitError, match="no target 'loihi3'; there are: .*host, .*loihi2_sim"):
-        target.find("loihi3")
+        target.load("loihi3")
     with pytest.raises(EdgekitError, match="cannot read the target file nowhere/x.toml"):
-        target.find("nowhere/x.toml")
+        target.load("nowhere/x.toml")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print exactl
 formats_option = click.option(
     "--formats", default="", help="Comma-separated, as in onnx,openvino,nir,nir:int8,lava. Default: the recipe's."
 )
-missing_option = click.option("--allow-missing", is_flag=True, help="Go on without the runtimes that are not installed; the report names them.")
-seconds_option = click.option("--seconds", default=1.0, show_default=True, type=click.FloatRange(min=0.05), help="How long each steady state is timed.")
+missing_option = click.option(
+    "--allow-missing", is_flag=True, help="Go on without the runtimes that are not installed; the report names them."
+)
+seconds_option = click.option(
+    "--seconds",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0.05),
+    help="How long each steady state is timed.",
+)
 
 
 def wishes(formats: str) -> tuple[str, ...]:

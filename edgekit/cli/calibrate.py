@@ -20,6 +20,13 @@ def command(bundle: Path, method: str, out: Path, as_json: bool) -> None:
 
     made = flow.calibrate(bundle, method, out)
     if as_json:
-        print_json({"bundle": str(made.folder), "format": made.manifest.format, "precision": made.manifest.precision, "sha256": made.sha256})
+        print_json(
+            {
+                "bundle": str(made.folder),
+                "format": made.manifest.format,
+                "precision": made.manifest.precision,
+                "sha256": made.sha256,
+            }
+        )
     else:
         click.echo(f"{made.label} bundle: {made.folder} (sha256 {made.sha256[:12]})")

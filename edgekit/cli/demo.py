@@ -7,11 +7,21 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli._common import formats_option, json_option, missing_option, print_json, progress_bar, seconds_option, wishes
+from edgekit.cli._common import (
+    formats_option,
+    json_option,
+    missing_option,
+    print_json,
+    progress_bar,
+    seconds_option,
+    wishes,
+)
 
 
 @click.command("demo")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Run folder.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Run folder."
+)
 @formats_option
 @missing_option
 @seconds_option

@@ -20,7 +20,17 @@ def command(as_json: bool) -> None:
     from edgekit.parts import Meter, Runtime
 
     libraries = {}
-    for name in ("numpy", "onnx", "onnxruntime", "torch", "openvino", "nir", "altair", "scikit-learn", "lightning-fabric"):
+    for name in (
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "torch",
+        "openvino",
+        "nir",
+        "altair",
+        "scikit-learn",
+        "lightning-fabric",
+    ):
         try:
             libraries[name] = version(name)
         except PackageNotFoundError:
@@ -29,7 +39,9 @@ def command(as_json: bool) -> None:
     for name in registry.names(Runtime):
         part = registry.load(Runtime, name)
         absent = registry.missing(part)
-        runtimes[name] = f"needs {', '.join(absent)}: {registry.install_hint(part)}" if absent else part.ready() or "ready"
+        runtimes[name] = (
+            f"needs {', '.join(absent)}: {registry.install_hint(part)}" if absent else part.ready() or "ready"
+        )
     meters = {n: registry.load(Meter, n).available() or "ready" for n in registry.names(Meter)}
     where = {n: str(data.folder(n) or "not here: edgekit data fetch " + n) for n in data.DATASETS}
     facts = {

@@ -27,4 +27,6 @@ def command(source: Path, wish: str, out: Path, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        click.echo(f"{bundle.label} bundle: {bundle.folder} ({len(bundle.manifest.files)} files, sha256 {bundle.sha256[:12]})")
+        click.echo(
+            f"{bundle.label} bundle: {bundle.folder} ({len(bundle.manifest.files)} files, sha256 {bundle.sha256[:12]})"
+        )

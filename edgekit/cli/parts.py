@@ -26,7 +26,9 @@ def command(as_json: bool) -> None:
             else:
                 makes = f"{part.format}:{part.precision}" if hasattr(part, "format") else ""
                 does = f"{getattr(part, 'accepts', '')} -> {makes}" if makes else (part.__doc__ or "").splitlines()[0]
-            rows.append({"kind": kind.__name__.lower(), "name": name, "does": does, "ready": not lacking, "lacking": lacking})
+            rows.append(
+                {"kind": kind.__name__.lower(), "name": name, "does": does, "ready": not lacking, "lacking": lacking}
+            )
     if as_json:
         print_json(rows)
         return

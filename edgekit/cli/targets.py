@@ -17,7 +17,11 @@ def command(as_json: bool) -> None:
     from edgekit.parts import Runtime
 
     found = [target.load(name) for name in target.names()]
-    here = {n for n in registry.names(Runtime) if not registry.missing(registry.load(Runtime, n)) and not registry.load(Runtime, n).ready()}
+    here = {
+        n
+        for n in registry.names(Runtime)
+        if not registry.missing(registry.load(Runtime, n)) and not registry.load(Runtime, n).ready()
+    }
     if as_json:
         print_json([{**dataclasses.asdict(t), "ready_here": sorted(here & set(t.runtimes))} for t in found])
         return

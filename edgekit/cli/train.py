@@ -12,9 +12,19 @@ from edgekit.cli._common import json_option, print_json, progress_bar
 
 @click.command("train")
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Run folder. Default: runs/<name of the recipe>.")
-@click.option("--devices", default=1, show_default=True, type=click.IntRange(min=1), help="Processes (or GPUs) on this machine.")
-@click.option("--nodes", default=1, show_default=True, type=click.IntRange(min=1), help="Machines; MASTER_ADDR, MASTER_PORT and NODE_RANK as for torch.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=None, help="Run folder. Default: runs/<name of the recipe>."
+)
+@click.option(
+    "--devices", default=1, show_default=True, type=click.IntRange(min=1), help="Processes (or GPUs) on this machine."
+)
+@click.option(
+    "--nodes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Machines; MASTER_ADDR, MASTER_PORT and NODE_RANK as for torch.",
+)
 @json_option
 def command(recipe: Path, out: Path | None, devices: int, nodes: int, as_json: bool) -> None:
     """Train by RECIPE (a TOML file, see examples/). Run again, it goes on where it was stopped."""

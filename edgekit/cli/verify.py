@@ -12,7 +12,12 @@ from edgekit.cli._common import folder_argument, json_option, print_json
 @click.command("verify")
 @folder_argument("bundle")
 @click.option("--runtime", default="", help="An engine, see `edgekit parts`. Default: the format's own.")
-@click.option("--score-limit", default=None, type=click.IntRange(min=0), help="Score over the first N test samples; 0 leaves the score out. Default: all.")
+@click.option(
+    "--score-limit",
+    default=None,
+    type=click.IntRange(min=0),
+    help="Score over the first N test samples; 0 leaves the score out. Default: all.",
+)
 @json_option
 def command(bundle: Path, runtime: str, score_limit: int | None, as_json: bool) -> int:
     """Compare BUNDLE on an engine with the golden answers and the task score. Exit code 1 when it differs."""
@@ -24,10 +29,14 @@ def command(bundle: Path, runtime: str, score_limit: int | None, as_json: bool) 
     if as_json:
         print_json({"bundle": str(bundle), "label": opened.label, **found.to_json()})
         return 0 if found.passed else 1
-    click.echo(f"{opened.label} on {found.runtime}: {'verified' if found.passed else 'NOT EQUAL'} ({found.golden_samples} golden inputs)")
-    click.echo(f"  outputs   largest difference {found.output_max_abs:.3g}, mean {found.output_mean_abs:.3g}")
+    click.echo(
+        f"{opened.label} on {found.runtime}: {'verified' if found.passed else 'NOT EQUAL'} ({found.golden_samples} golden inputs)"
+    )
+    click.echo(f"  outputs   largest difference {found.output_max_abs or 0:.3g}, mean {found.output_mean_abs or 0:.3g}")
     if found.spike_flips is not None:
-        click.echo(f"  spikes    {found.spike_flips} of {found.spikes_compared} flipped, {found.spike_flips_near} of them at the threshold")
+        click.echo(
+            f"  spikes    {found.spike_flips} of {found.spikes_compared} flipped, {found.spike_flips_near} of them at the threshold"
+        )
         for flip in found.flips:
             click.echo(f"            {flip}")
     if found.exact_mismatches is not None:

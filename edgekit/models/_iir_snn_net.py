@@ -50,18 +50,32 @@ def vgg_layers(convs: Sequence[int | str], hidden: Sequence[int], classes: int) 
         elif isinstance(item, int) and item > 0:
             layers.append(Layer(f"conv{len(layers) + 1}", "conv", layers[-1].name if layers else INPUT, item))
         else:
-            raise ValueError(f"layers takes channel counts, each followed by at most one \"A\" (2x2 pooling), found {item!r}")
+            raise ValueError(
+                f'layers takes channel counts, each followed by at most one "A" (2x2 pooling), found {item!r}'
+            )
     for i, width in enumerate((*hidden, classes)):
         if width <= 0:
             raise ValueError(f"hidden takes positive widths, found {width}")
         last = i == len(hidden)
-        layers.append(Layer("readout" if last else f"dense{i + 1}", "dense", layers[-1].name if layers else INPUT, width, readout=last))
+        layers.append(
+            Layer(
+                "readout" if last else f"dense{i + 1}",
+                "dense",
+                layers[-1].name if layers else INPUT,
+                width,
+                readout=last,
+            )
+        )
     return tuple(layers)
 
 
 def resnet20_layers(classes: int) -> tuple[Layer, ...]:
     """ResNet20 of IIR-SNN: three conv64 and a pool, four stages of two basic blocks, one dense layer."""
-    layers = [Layer("conv1", "conv", INPUT, 64), Layer("conv2", "conv", "conv1", 64), Layer("conv3", "conv", "conv2", 64, pool=True)]
+    layers = [
+        Layer("conv1", "conv", INPUT, 64),
+        Layer("conv2", "conv", "conv1", 64),
+        Layer("conv3", "conv", "conv2", 64, pool=True),
+    ]
     for stage, width in enumerate((64, 128, 256, 512)):
         for block in range(2):
             before = layers[-1].name
@@ -111,7 +125,9 @@ class Net(nn.Module):
         if not layer.pool:
             return made
         if min(made[1:]) < 2:
-            raise ValueError(f"pooling after {layer.name} would leave nothing of its {made[1]}x{made[2]} map; use fewer \"A\"")
+            raise ValueError(
+                f'pooling after {layer.name} would leave nothing of its {made[1]}x{made[2]} map; use fewer "A"'
+            )
         return (made[0], made[1] // 2, made[2] // 2)
 
     def current(self, layer: Layer, values: dict[str, Tensor]) -> Tensor:

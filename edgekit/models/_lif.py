@@ -43,8 +43,11 @@ class Lif(nn.Module):
 
     def forward(self, current: Tensor, u: Tensor | None) -> tuple[Tensor, Tensor]:
         """Current and membrane (None = at rest, 0) of one step -> spikes and the next membrane, all of one shape."""
-        with torch.no_grad():
-            self.leak.clamp_(max=1.0)
-        u = current if u is None else self.leak * u + current
+        if u is None:
+            with torch.no_grad():  # once a sequence, before its first use: the leak of all its steps is one value
+                self.leak.clamp_(max=1.0)
+            u = current
+        else:
+            u = self.leak * u + current
         spikes: Tensor = Spike.apply(u / self.threshold - 1)  # type: ignore[no-untyped-call]
         return spikes, u - self.threshold * spikes.detach()

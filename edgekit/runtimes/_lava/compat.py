@@ -20,8 +20,7 @@ TORCH_ONLY = (
 
 def install() -> None:
     """Call this before the first import of a lava module."""
-    if sys.version_info >= (3, 11):
-        _import_with_hashable_encoder()
+    _import_with_hashable_encoder()
     _replace_torch_modules()
 
 

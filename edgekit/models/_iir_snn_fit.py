@@ -1,0 +1,238 @@
+"""How IIR-SNN is trained: the ANN, its conversion, every T of the schedule from the one before, and the controls."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from edgekit import files
+from edgekit.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
+from edgekit.errors import EdgekitError
+from edgekit.estimate import count, count_ann, price, prices_of
+from edgekit.measurement import Progress
+from edgekit.models._iir_snn_options import Options, build, normalise
+from edgekit.models._images import Images
+from edgekit.train import Fitted, Plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgekit.models._iir_snn_net import Net
+
+COUNTED = 256  # test images whose spikes are counted for the energy estimate
+
+
+class Task:
+    """The three hooks of the training loop: batches, loss, score."""
+
+    def __init__(self, data: Images, options: Options, steps: int | None) -> None:
+        self.data, self.options, self.steps = data, options.data, steps  # steps None: the ANN
+
+    def batches(
+        self, split: Literal["train", "validation"], epoch: int, seed: int, batch_size: int
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Images float32 and labels int64, in an order and with shifts that epoch and seed decide."""
+        import torch
+
+        train = split == "train"
+        images, labels = (
+            (self.data.train_images, self.data.train_labels)
+            if train
+            else (self.data.validation_images, self.data.validation_labels)
+        )
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(len(images)) if train else np.arange(len(images))
+        whole = len(order) // batch_size * batch_size
+        for at in range(0, whole if train and whole else len(order), batch_size):
+            rows = order[at : at + batch_size]
+            batch = images[rows]
+            if train and self.options.augment != "none":
+                batch = _moved(batch, rng, self.options.shift_pixels, flip=self.options.augment == "shift-flip")
+            yield normalise(batch, self.data), torch.from_numpy(labels[rows])
+
+    def _logits(self, module: Any, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = module(x) if self.steps is None else module(x, self.steps)
+        return logits
+
+    def loss(self, module: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Cross-entropy of the logits, summed over the steps."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(self._logits(module, batch[0]), batch[1])
+
+    def score(self, module: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """How many images of the batch are named rightly."""
+        return (self._logits(module, batch[0]).argmax(1) == batch[1]).sum()
+
+
+def _moved(batch: np.ndarray, rng: np.random.Generator, pixels: int, flip: bool) -> np.ndarray:
+    """Each image moved by up to `pixels` (edges repeated), and mirrored every second time when `flip`."""
+    n, _, h, w = batch.shape
+    padded = np.pad(batch, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)), mode="edge")
+    dy, dx = rng.integers(0, 2 * pixels + 1, (2, n))
+    y, x = dy[:, None] + np.arange(h), dx[:, None] + np.arange(w)
+    moved: np.ndarray = padded[np.arange(n)[:, None, None], :, y[:, :, None], x[:, None, :]].transpose(0, 3, 1, 2)
+    if flip:
+        mirror = rng.random(n) < 0.5
+        moved[mirror] = moved[mirror][:, :, :, ::-1]
+    return np.ascontiguousarray(moved)
+
+
+class Fit:
+    """One run of the pipeline; every stage is a checkpoint folder, made once."""
+
+    def __init__(self, options: Options, out: Path, progress: Progress, data: Images, fabric: Any) -> None:
+        self.options, self.out, self.progress, self.data, self.fabric = options, out, progress, data, fabric
+        self.rows: list[dict[str, Any]] = []
+
+    def run(self) -> Path:
+        """Do what is not done yet; the checkpoint folder of the last stage."""
+        o = self.options
+        ann = self._stage("ann", "ANN", "ann", None, o.ann, None)
+        last: Checkpoint = ann
+        for steps, epochs in zip(o.schedule, o.epochs, strict=True):
+            plan = dataclasses.replace(o.snn, epochs=epochs)
+            last = self._stage(f"t{steps}", f"T={steps}", "stage", steps, plan, last)
+        if o.controls and o.schedule[-1] == 1:
+            self._stage("converted_t1", "T=1 converted, not retrained", "control", 1, None, ann)
+            plan = dataclasses.replace(o.snn, epochs=sum(o.epochs))
+            self._stage("direct_t1", "T=1 trained directly from the ANN", "control", 1, plan, ann)
+        if self.fabric.is_global_zero:
+            result = {"score_name": "accuracy", "test_samples": len(self.data.test_images), "rows": self.rows}
+            files.write_text(self.out / "result.json", files.canonical_json(result))
+        self.fabric.barrier()
+        return last.folder
+
+    def _stage(
+        self, name: str, label: str, role: str, steps: int | None, plan: Plan | None, source: Checkpoint | None
+    ) -> Checkpoint:
+        """Train (or only convert) one network, unless its checkpoint is there and came from the same inputs."""
+        import torch
+
+        folder = self.out / name
+        decided_by = {
+            "recipe": dataclasses.asdict(self.options),
+            "plan": plan and dataclasses.asdict(plan),
+            "source": source and source.sha256,
+            "stage": name,
+        }
+        key = files.hash_of(decided_by)
+        try:
+            done = open_checkpoint(folder)
+        except EdgekitError:
+            done = None
+        if done is None or done.facts.get("key") != key:
+            torch.manual_seed(self.options.seed)
+            net = self._initial(steps, source)
+            fitted = self._train(net, name, label, steps, plan)
+            facts = {
+                "family": "iir_snn",
+                "name": self.out.parent.name,
+                "recipe": json.loads(files.canonical_json(dataclasses.asdict(self.options))),
+                "steps": steps,
+                "key": key,
+                "row": self._row(net, label, role, steps, fitted),
+            }
+            if self.fabric.is_global_zero:
+                save_checkpoint(folder, net, facts)
+            self.fabric.barrier()
+            done = open_checkpoint(folder)
+        self.rows.append(dict(done.facts["row"]))
+        return done
+
+    def _initial(self, steps: int | None, source: Checkpoint | None) -> Net:
+        from edgekit.models._iir_snn_net import convert, set_thresholds
+
+        if source is None or steps is None:
+            return build(self.options, self.data, spiking=False)
+        if source.facts["steps"] is not None:  # the network of the stage before: weights, thresholds and leaks
+            net = build(self.options, self.data, spiking=True)
+            net.load_state_dict(source.state())
+            return net
+        ann = build(self.options, self.data, spiking=False)
+        ann.load_state_dict(source.state())
+        net = convert(ann.eval())
+        batch = normalise(self.data.train_images[:512], self.data)  # one batch of 512 (published code)
+        set_thresholds(net, batch, steps, self.options.percentile)
+        return net
+
+    def _train(self, net: Net, name: str, label: str, steps: int | None, plan: Plan | None) -> Fitted:
+        from edgekit.train import fit
+
+        if plan is None:
+            return Fitted(
+                score=self._accuracy(net, steps, "validation"), epoch=0, epochs_run=0, seconds=0.0, history=()
+            )
+        task = Task(self.data, self.options, steps)
+        return fit(
+            self.fabric, net, task, plan, seed=self.options.seed, state_folder=self.out / f"{name}.state",
+            progress=self.progress, what=label,
+        )  # fmt: skip
+
+    def _accuracy(self, net: Net, steps: int | None, split: str) -> float:
+        import torch
+
+        images, labels = getattr(self.data, f"{split}_images"), getattr(self.data, f"{split}_labels")
+        net.eval()
+        right = 0
+        with torch.no_grad():
+            for at in range(0, len(images), 200):
+                logits = net(normalise(images[at : at + 200], self.data), steps or 1)
+                right += int((logits.argmax(1).numpy() == labels[at : at + 200]).sum())
+        return right / max(1, len(images))
+
+    def _row(self, net: Net, label: str, role: str, steps: int | None, fitted: Fitted) -> dict[str, Any]:
+        rates, estimates = self._energy(net, steps)
+        return {
+            "label": label,
+            "role": role,
+            "steps": steps,
+            "score": self._accuracy(net, steps, "test"),
+            "validation": fitted.score,
+            "epochs": fitted.epochs_run,
+            "seconds": round(fitted.seconds, 2),
+            "spikes_per_neuron": rates,
+            "estimates": estimates,
+        }
+
+    def _energy(self, net: Net, steps: int | None) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """Spikes per neuron and inference, and the priced operation counts, over the first COUNTED test images."""
+        from edgekit.models._iir_snn_net import convert, to_spiking_net
+
+        images = self.data.test_images[:COUNTED]
+        if steps is None:
+            plain = to_spiking_net(convert(net.eval()), self.data.pixel_offset, self.data.pixel_max)
+            counts = count_ann(plain, len(images))
+            rates: dict[str, float] = {}
+        else:
+            spikes = self._count_spikes(net, images, steps)
+            plain = to_spiking_net(net, self.data.pixel_offset, self.data.pixel_max)
+            counts = count(plain, spikes, steps=steps)
+            rates = {k: round(float(v.mean()), 6) for k, v in spikes.items()}
+        prices = prices_of("horowitz45-fp32")
+        priced = [dataclasses.asdict(price(counts, prices, memory)) for memory in (False, True)]
+        return rates, priced
+
+    def _count_spikes(self, net: Net, images: np.ndarray, steps: int) -> dict[str, np.ndarray]:
+        """Spikes of each neuron, summed over the steps: uint8 (N, *shape) per layer."""
+        import torch
+
+        found: dict[str, list[np.ndarray]] = {}
+        now: dict[str, torch.Tensor] = {}
+
+        def watch(layer: str, _: torch.Tensor, out: torch.Tensor) -> None:
+            now[layer] = now[layer] + out if layer in now else out
+
+        net.eval()
+        with torch.no_grad():
+            for at in range(0, len(images), 64):
+                now.clear()
+                net(normalise(images[at : at + 64], self.data), steps, watch)
+                for layer, total in now.items():
+                    found.setdefault(layer, []).append(total.numpy().astype(np.uint8))
+        return {layer: np.concatenate(parts) for layer, parts in found.items()}

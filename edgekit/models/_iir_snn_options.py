@@ -1,0 +1,114 @@
+"""What a recipe of the IIR-SNN family may say, and the network and images that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from edgekit.errors import EdgekitError
+from edgekit.models._images import Images
+from edgekit.recipe import fill
+from edgekit.train import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgekit.models._iir_snn_net import Layer, Net
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which network of the paper's table; `custom` takes `layers` (channels and "A" for 2x2 pooling) and `hidden`."""
+
+    name: Literal["digits", "vgg5", "vgg9", "vgg16", "resnet20", "custom"] = "digits"
+    layers: tuple[int | str, ...] = ()
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if (self.name == "custom") != bool(self.layers or self.hidden):
+            raise ValueError('layers and hidden belong to name = "custom", and it needs at least one of them')
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a share from 0 to below 1, found {self.dropout}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images; limits of 0 take all. Augmentation moves (and mirrors) training images."""
+
+    name: Literal["digits", "mnist", "cifar10"] = "digits"
+    train_limit: int = 0
+    test_limit: int = 0
+    augment: Literal["none", "shift", "shift-flip"] = "none"
+    shift_pixels: int = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """A recipe of this family. `snn.epochs` is for each stage unless stage_epochs gives one number a stage."""
+
+    ann: Plan
+    snn: Plan
+    network: Network = field(default_factory=Network)
+    data: Data = field(default_factory=Data)
+    schedule: tuple[int, ...] = (5, 4, 3, 2, 1)
+    stage_epochs: tuple[int, ...] = ()
+    percentile: float = 90.0  # of the layer's current, for the first thresholds
+    controls: bool = True  # also: conversion only at T=1, and T=1 trained directly for the same number of epochs
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (
+            not self.schedule
+            or min(self.schedule) < 1
+            or list(self.schedule) != sorted(set(self.schedule), reverse=True)
+        ):
+            raise ValueError(f"schedule must fall, as in [5, 4, 3, 2, 1], found {list(self.schedule)}")
+        if self.stage_epochs and len(self.stage_epochs) != len(self.schedule):
+            raise ValueError(
+                f"stage_epochs needs one number for each of the {len(self.schedule)} stages of the schedule"
+            )
+        if not 0 < self.percentile <= 100:
+            raise ValueError(f"percentile lies between 0 and 100, found {self.percentile}")
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """Epochs of each stage."""
+        return self.stage_epochs or (self.snn.epochs,) * len(self.schedule)
+
+
+def options_of(recipe: Mapping[str, Any]) -> Options:
+    """The options of a recipe as stored in a checkpoint or bundle."""
+    values = {k: v for k, v in recipe.items() if k not in ("family", "deploy")}
+    options: Options = fill(Options, values, "recipe")
+    return options
+
+
+def _layers(network: Network, classes: int) -> tuple[Layer, ...]:
+    from edgekit.models._iir_snn_net import VGG, resnet20_layers, vgg_layers
+
+    if network.name == "resnet20":
+        return resnet20_layers(classes)
+    convs, hidden = (network.layers, network.hidden) if network.name == "custom" else VGG[network.name]
+    return vgg_layers(convs, hidden, classes)
+
+
+def build(options: Options, data: Images, spiking: bool) -> Net:
+    """The network for these images; EdgekitError when the recipe's layers make none."""
+    from edgekit.models._iir_snn_net import Net
+
+    try:
+        c, h, w = data.test_images.shape[1:]
+        return Net(_layers(options.network, data.classes), (c, h, w), options.network.dropout, spiking)
+    except ValueError as error:
+        raise EdgekitError(f"network: {error}") from None
+
+
+def normalise(images: np.ndarray, data: Images) -> torch.Tensor:
+    """uint8 pixels, centred and scaled to about -1..1, as float32."""
+    import torch
+
+    return (torch.from_numpy(images).to(torch.float32) - data.pixel_offset) / data.pixel_offset
