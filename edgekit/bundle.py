@@ -228,7 +228,7 @@ def _manifest(data: Any, where: str) -> Manifest:
             f"{where}: is of bundle format {version!r}, this edgekit reads {FORMAT_VERSION}; "
             "export it again, or use the edgekit that made it"
         )
-    manifest = _read(Manifest, data, where)
+    manifest: Manifest = _read(Manifest, data, where)
     if manifest.program != RUN_ONCE:
         raise Broken(f"{where}: holds a program with a loop, which this edgekit cannot run; use a newer edgekit")
     for name in (manifest.graph, *manifest.files):
@@ -238,7 +238,7 @@ def _manifest(data: Any, where: str) -> Manifest:
 
 
 _NESTED = {"model": Model, "allowed": Allowed, "lineage": Lineage}
-_PLAIN = {"str": str, "float": (int, float), "int": int, "bool": bool, "Mapping": dict, "tuple": list}
+_PLAIN: dict[str, Any] = {"str": str, "float": (int, float), "int": int, "bool": bool, "Mapping": dict, "tuple": list}
 
 
 def _read(cls: Any, data: Any, where: str) -> Any:
@@ -247,14 +247,15 @@ def _read(cls: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict) or set(data) != set(names):
         found = sorted(data) if isinstance(data, dict) else data
         raise Broken(f"{where}: {cls.__name__} has the fields {sorted(names)}, found {found}")
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        kind = str(names[name].type).split("[")[0]
-        if name == "signature":
-            value = Signature.from_json(value, where)
-        elif name in _NESTED:
-            value = _read(_NESTED[name], value, f"{where}: {name}")
-        elif not isinstance(value, _PLAIN[kind]) or (kind in ("int", "float") and isinstance(value, bool)):  # type: ignore[arg-type]
-            raise Broken(f"{where}: '{name}' must be {kind}, found {value!r}")
-        values[name] = tuple(value) if kind == "tuple" else value
-    return cls(**values)
+    return cls(**{name: _field(name, str(names[name].type), value, where) for name, value in data.items()})
+
+
+def _field(name: str, declared: str, value: Any, where: str) -> Any:
+    if name == "signature":
+        return Signature.from_json(value, where)
+    if name in _NESTED:
+        return _read(_NESTED[name], value, f"{where}: {name}")
+    kind = declared.split("[")[0]
+    if not isinstance(value, _PLAIN[kind]) or (kind in ("int", "float") and isinstance(value, bool)):
+        raise Broken(f"{where}: '{name}' must be {kind}, found {value!r}")
+    return tuple(value) if kind == "tuple" else value

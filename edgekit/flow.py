@@ -79,10 +79,12 @@ class Step:
 def all_steps() -> list[Step]:
     """What the parts that are here can make."""
     steps = []
-    for kind in (Exporter, Calibrator):
-        for name in registry.names(kind):
-            part = registry.load(kind, name)
-            steps.append(Step(kind, name, part.accepts, f"{part.format}:{part.precision}"))
+    for name in registry.names(Exporter):
+        exporter = registry.load(Exporter, name)
+        steps.append(Step(Exporter, name, exporter.accepts, f"{exporter.format}:{exporter.precision}"))
+    for name in registry.names(Calibrator):
+        calibrator = registry.load(Calibrator, name)
+        steps.append(Step(Calibrator, name, calibrator.accepts, f"{calibrator.format}:{calibrator.precision}"))
     return steps
 
 
@@ -320,15 +322,14 @@ def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
         names = sorted(p.stem for p in (bundle.folder / "evidence").glob(f"{prefix}-*.json"))
         return tuple(of(data) for n in names if (data := bundle.read_evidence(n)))
 
-    fields = {f.name for f in dataclasses.fields(VerificationRow)}
     stored = bundle.read_evidence("estimate") or {"estimates": []}
     return BundleRow(
         label=bundle.label, format=bundle.manifest.format, precision=bundle.manifest.precision,
         folder=str(bundle.folder.relative_to(out)), sha256=bundle.sha256,
         bytes_total=sum((bundle.folder / f).stat().st_size for f in bundle.manifest.files if f != "golden.safetensors"),
-        verifications=read("verify", lambda d: VerificationRow.from_json({k: v for k, v in d.items() if k in fields})),
+        verifications=read("verify", VerificationRow.from_json),
         measurements=read("profile", Measurement.from_json),
-        estimates=tuple(Estimate(**{k: tuple(v) if isinstance(v, list) else v for k, v in e.items()}) for e in stored["estimates"]),
+        estimates=tuple(recipes.fill(Estimate, e, "estimate") for e in stored["estimates"]),
     )  # fmt: skip
 
 

@@ -53,4 +53,5 @@ class Measurement:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Measurement:
         """Read what to_json wrote."""
-        return Measurement(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return Measurement(**values)

@@ -83,7 +83,9 @@ def _write_synapse(
         chain.append((f"{name}_{i}_weight", conv))
     else:
         if len(source) > 1:
-            chain.append((f"{name}_{i}_flatten", nir.Flatten(input_type={"input": np.array(source)}, start_dim=0, end_dim=-1)))
+            chain.append(
+                (f"{name}_{i}_flatten", nir.Flatten(input_type={"input": np.array(source)}, start_dim=0, end_dim=-1))
+            )
         chain.append((f"{name}_{i}_weight", nir.Affine(weight=weight, bias=shift)))
     for node_name, node in chain:
         nodes[node_name] = node
@@ -108,7 +110,9 @@ def read(path: Path) -> SpikingNet:
         raise Broken(f"{path}: not a NIR file ({type(error).__name__}: {error})") from None
     for name, node in graph.nodes.items():
         if type(node).__name__ not in _KNOWN:
-            raise EdgekitError(f"{path}: node '{name}' is a {type(node).__name__}; a one-timestep network is made of: {', '.join(_KNOWN)}")
+            raise EdgekitError(
+                f"{path}: node '{name}' is a {type(node).__name__}; a one-timestep network is made of: {', '.join(_KNOWN)}"
+            )
     net = _Reader(graph, facts, path).net()
     net.check()
     return net
@@ -135,14 +139,19 @@ class _Reader:
         low, high = self.facts.get("input_range", (0, 1))
         scale = float(self.facts.get("pixel_scale", 1.0))
         return SpikingNet(
-            shape, int(self.facts.get("input_offset", 0)), scale, (low, high), populations, float(self.facts.get("readout_scale", 1.0))
+            shape,
+            int(self.facts.get("input_offset", 0)),
+            scale,
+            (low, high),
+            populations,
+            float(self.facts.get("readout_scale", 1.0)),
         )
 
     def _only(self, kind: str) -> str:
         found = [n for n, node in self.nodes.items() if type(node).__name__ == kind]
         if len(found) != 1:
             raise EdgekitError(f"{self.path}: has {len(found)} nodes of type {kind}, one is needed")
-        return found[0]
+        return str(found[0])
 
     def _is_neuron(self, name: str) -> bool:
         return type(self.nodes[name]).__name__ in ("IF", "LIF", "Output")
@@ -150,7 +159,9 @@ class _Reader:
     def _visit(self, name: str, trail: list[str], order: list[str]) -> None:
         """Sources before their listeners; a loop is refused."""
         if name in trail:
-            raise EdgekitError(f"{self.path}: node '{name}' feeds back into itself; at one timestep there is no recurrence")
+            raise EdgekitError(
+                f"{self.path}: node '{name}' feeds back into itself; at one timestep there is no recurrence"
+            )
         if name in order or type(self.nodes[name]).__name__ == "Input":
             return
         for source in self.before.get(name, []):
@@ -180,7 +191,9 @@ class _Reader:
         weights = self.nodes[at]
         kind = type(weights).__name__
         if kind not in ("Conv2d", "Affine", "Linear"):
-            raise EdgekitError(f"{self.path}: node '{target}' needs weights (Conv2d, Affine or Linear) before it, found '{at}' ({kind})")
+            raise EdgekitError(
+                f"{self.path}: node '{target}' needs weights (Conv2d, Affine or Linear) before it, found '{at}' ({kind})"
+            )
         pool, factor = (1, 1), 1.0
         at = self._one_before(at)
         while not (self._is_neuron(at) or at == inputs):
@@ -189,7 +202,9 @@ class _Reader:
                 pool = self._pool(at, node, pool)
                 factor = 1 / (pool[0] * pool[1]) if what == "AvgPool2d" else 1.0
             elif what != "Flatten":
-                raise EdgekitError(f"{self.path}: node '{at}' ({what}) stands between neurons and weights, where only pooling may")
+                raise EdgekitError(
+                    f"{self.path}: node '{at}' ({what}) stands between neurons and weights, where only pooling may"
+                )
             at = self._one_before(at)
         w = np.asarray(weights.weight, np.float32) * np.float32(factor)
         w = self._whole(w, np.int8, target) if self.integer else w
@@ -206,15 +221,21 @@ class _Reader:
     def _pool(self, name: str, node: Any, before: tuple[int, int]) -> tuple[int, int]:
         window, stride, padding = (_pair(v) for v in (node.kernel_size, node.stride, node.padding))
         if window != stride or padding != (0, 0) or before != (1, 1):
-            raise EdgekitError(f"{self.path}: pooling '{name}' has window {window}, stride {stride}, padding {padding}; only side by side windows, once, fit")
+            raise EdgekitError(
+                f"{self.path}: pooling '{name}' has window {window}, stride {stride}, padding {padding}; only side by side windows, once, fit"
+            )
         return window
 
     def _threshold(self, name: str, node: Any) -> float | int:
         values = np.unique(np.asarray(node.v_threshold, np.float64))
         if len(values) != 1:
-            raise EdgekitError(f"{self.path}: node '{name}' has {len(values)} thresholds; one for the whole node is needed")
+            raise EdgekitError(
+                f"{self.path}: node '{name}' has {len(values)} thresholds; one for the whole node is needed"
+            )
         if type(node).__name__ == "LIF" and np.any(np.asarray(node.v_leak) != 0):
-            raise EdgekitError(f"{self.path}: node '{name}' leaks towards {np.unique(node.v_leak)}, which one timestep from rest does not mean")
+            raise EdgekitError(
+                f"{self.path}: node '{name}' leaks towards {np.unique(node.v_leak)}, which one timestep from rest does not mean"
+            )
         return int(np.floor(values[0])) if self.integer else float(values[0])
 
     def _one_before(self, name: str) -> str:
@@ -244,4 +265,6 @@ def _compare(net: SpikingNet, back: SpikingNet, path: Path) -> None:
             same &= np.array_equal(s.weight, r.weight) and (s.source, s.pool, s.groups) == (r.source, r.pool, r.groups)
             same &= (s.kind, s.stride, s.padding, s.dilation) == (r.kind, r.stride, r.padding, r.dilation)
     if not same:
-        raise EdgekitError(f"{path}: what the file says is not the network that was written: a defect in edgekit or in nir")
+        raise EdgekitError(
+            f"{path}: what the file says is not the network that was written: a defect in edgekit or in nir"
+        )

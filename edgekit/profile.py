@@ -149,8 +149,13 @@ def _energy() -> tuple[float | None, str]:
 
 
 def _peak_mb() -> float:
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+    """Peak resident memory of this process. VmHWM starts anew at exec; ru_maxrss would still hold the parent's."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        own = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return own / 1024
 
 
 def device_name() -> str:

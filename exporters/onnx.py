@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgekit.bundle import Bundle, Lineage, Manifest, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError
@@ -22,7 +22,7 @@ class Onnx(Exporter):
     extra = "train"
     format = "onnx"
     accepts = "checkpoint"
-    options: Mapping[str, Any] = {"opset": 20}  # torch's own default; below 18 it is silently not obeyed
+    options: ClassVar[Mapping[str, Any]] = {"opset": 20}  # torch's own default; below 18 it is silently not obeyed
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
         """Write model.onnx; refuse a module that changes its buffers, which an ONNX graph would freeze."""
@@ -83,6 +83,7 @@ class Onnx(Exporter):
                 f"opset {opset} was asked for, but torch wrote {written}; ask for an opset from 18 to 25"
             )
         _drop_outputs(proto.graph, set(source.probes))
+        _name_dimensions(proto.graph, source)
         del proto.metadata_props[:]
         for node in proto.graph.node:  # stack traces of the exporting machine
             del node.metadata_props[:]
@@ -98,6 +99,19 @@ class Onnx(Exporter):
 
 
 PART = Onnx()
+
+
+def _name_dimensions(graph: Any, source: Trained) -> None:
+    """torch calls a free dimension s40; the signature has its name."""
+    given: dict[str, str] = {}
+    for value, tensor in zip(graph.input, source.signature.inputs, strict=True):
+        for dim, size in zip(value.type.tensor_type.shape.dim, tensor.shape, strict=True):
+            if isinstance(size, str):
+                given[dim.dim_param] = size
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in given:
+                dim.dim_param = given[dim.dim_param]
 
 
 def _drop_outputs(graph: Any, names: set[str]) -> None:

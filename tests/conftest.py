@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -19,3 +21,16 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
         pytest.skip("oracles are not installed: make oracles")
     monkeypatch.syspath_prepend(str(ORACLES))
     return importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a small digits network, trained once a session; read only."""
+    spec = importlib.util.spec_from_file_location("run_fixture", Path(__file__).parent / "run_fixture.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    # Under xdist each process has a folder of its own inside the session's.
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "small_run"
+    return Path(module.trained_run(shared))

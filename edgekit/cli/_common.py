@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from edgekit.measurement import Progress, silent
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document on stdout.")
 formats_option = click.option(
     "--formats", default="", help="Comma-separated, as in onnx,openvino,nir,nir:int8,lava. Default: the recipe's."
@@ -43,19 +45,20 @@ def print_json(data: Any) -> None:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(quiet: bool) -> Iterator[Progress]:
     """A function that shows progress on stderr; nothing with --json, plain lines where stderr is no terminal."""
     if quiet:
-        yield lambda what, done, total: None
+        yield silent
         return
     if not sys.stderr.isatty():
         yield _plain_progress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description:<44}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+    with Bars(*columns, console=Console(stderr=True), transient=False) as bar:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
@@ -66,7 +69,7 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def _plain_progress() -> Callable[[str, int, int], None]:
+def _plain_progress() -> Progress:
     last: dict[str, int] = {}
 
     def show(what: str, done: int, total: int) -> None:

@@ -12,7 +12,7 @@ from edgekit.cli._common import json_option, print_json
 def command(as_json: bool) -> None:
     """All parts by kind, what each takes and makes, and whether it can work here."""
     from edgekit import registry
-    from edgekit.parts import Runtime
+    from edgekit.parts import Calibrator, Exporter, Runtime
 
     rows = []
     for kind in registry.FOLDERS:
@@ -23,9 +23,10 @@ def command(as_json: bool) -> None:
             if isinstance(part, Runtime):
                 does = f"opens {', '.join(part.formats)}" + (f"; simulates {part.simulates}" if part.simulates else "")
                 lacking = lacking or part.ready()
+            elif isinstance(part, (Exporter, Calibrator)):
+                does = f"{part.accepts} -> {part.format}:{part.precision}"
             else:
-                makes = f"{part.format}:{part.precision}" if hasattr(part, "format") else ""
-                does = f"{getattr(part, 'accepts', '')} -> {makes}" if makes else (part.__doc__ or "").splitlines()[0]
+                does = (part.__doc__ or "").splitlines()[0]
             rows.append(
                 {"kind": kind.__name__.lower(), "name": name, "does": does, "ready": not lacking, "lacking": lacking}
             )

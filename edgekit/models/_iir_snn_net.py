@@ -194,7 +194,7 @@ def convert(ann: Net) -> Net:
     snn = Net(ann.layers, ann.shape, ann.dropout, spiking=True)
     with torch.no_grad():
         for name, module in ann.weights.items():
-            _fuse(module, ann.norms[name] if name in ann.norms else None, snn.weights[name])
+            _fuse(module, dict(ann.norms.items()).get(name), snn.weights[name])
         for name, module in ann.shortcuts.items():
             _fuse(module, ann.norms[f"{name}_shortcut"], snn.shortcuts[name])
     return snn
@@ -256,12 +256,19 @@ def to_spiking_net(snn: Net, pixel_offset: int, pixel_max: int) -> SpikingNet:
             else:
                 eye = np.eye(layer.out, dtype=np.float32).reshape(layer.out, layer.out, 1, 1)
                 synapses.append(synapse(layer.shortcut, "conv", eye, 1, 0))
-        threshold = None if layer.readout else float(snn.neurons[layer.name].threshold)  # type: ignore[arg-type]
+        threshold = None if layer.readout else threshold_of(snn, layer.name)
         populations.append(Population(layer.name, snn.shapes[layer.name], tuple(synapses), bias, threshold))
     span = (-pixel_offset, pixel_max - pixel_offset)
     net = SpikingNet(snn.shape, pixel_offset, 1 / pixel_offset, span, tuple(populations), 1.0)
     net.check()
     return net
+
+
+def threshold_of(snn: Net, name: str) -> float:
+    """The learned V of a layer; float32, as it was trained."""
+    neuron = snn.neurons[name]
+    assert isinstance(neuron, Lif)
+    return float(neuron.threshold.detach())
 
 
 def _array(value: object) -> np.ndarray:
@@ -282,7 +289,7 @@ class Deployed(nn.Module):
         self.weights, self.shortcuts = nn.ModuleDict(), nn.ModuleDict()
         self.folds: dict[str, float] = {}
         for layer in snn.layers:
-            fold = 1.0 if layer.readout else float(snn.neurons[layer.name].threshold)  # type: ignore[arg-type]
+            fold = 1.0 if layer.readout else threshold_of(snn, layer.name)
             self.folds[layer.name] = fold
             self.weights[layer.name] = _folded(snn.weights[layer.name], fold)
             if layer.shortcut:
@@ -293,7 +300,7 @@ class Deployed(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """uint8 (N, C, H, W) -> (logits float32 (N, classes), spikes float32 of each layer in order)."""
         values = {INPUT: (image.to(torch.float32) - self.offset) * (1 / self.offset)}
-        spikes = []
+        spikes: list[Tensor] = []
         for layer in self.layers:
             x = values[layer.source]
             current = self.weights[layer.name](x.flatten(1) if layer.kind == "dense" else x)

@@ -64,7 +64,9 @@ def _digits() -> tuple[Pair, Pair]:
 def _folder(name: str) -> Path:
     found = data.folder(name)
     if found is None:
-        raise EdgekitError(f"no {name} images here: set EDGEKIT_DATA to a folder that holds {name}/, or run `edgekit data fetch {name}`")
+        raise EdgekitError(
+            f"no {name} images here: set EDGEKIT_DATA to a folder that holds {name}/, or run `edgekit data fetch {name}`"
+        )
     return found
 
 
@@ -94,7 +96,9 @@ def _cifar10() -> tuple[Pair, Pair]:
         if (folder / "cifar10_train.npz").exists():
             return _jpegs(folder / "cifar10_train.npz"), _jpegs(folder / "cifar10_test.npz")
         train = [_binary(folder / f"data_batch_{i}.bin") for i in range(1, 6)]
-        return (np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train])), _binary(folder / "test_batch.bin")
+        return (np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train])), _binary(
+            folder / "test_batch.bin"
+        )
     except (OSError, ValueError, KeyError) as error:
         raise Broken(f"{folder}: CIFAR-10 cannot be read ({error}); fetch it again") from None
 
@@ -111,5 +115,8 @@ def _jpegs(path: Path) -> Pair:
 
     with np.load(path, allow_pickle=False) as file:
         raw, offsets, labels = file["jpeg"], file["offsets"], file["labels"]
-    images = [np.asarray(Image.open(io.BytesIO(raw[a:b].tobytes())).convert("RGB")) for a, b in zip(offsets, offsets[1:], strict=False)]
+    images = [
+        np.asarray(Image.open(io.BytesIO(raw[a:b].tobytes())).convert("RGB"))
+        for a, b in zip(offsets, offsets[1:], strict=False)
+    ]
     return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)), labels.astype(np.int64)

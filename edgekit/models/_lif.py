@@ -30,7 +30,8 @@ class Spike(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         """GAMMA * max(0, 1 - |z|) times the incoming gradient."""
         (z,) = ctx.saved_tensors
-        return grads[0] * GAMMA * (1 - z.abs()).clamp_(min=0)
+        slope: Tensor = GAMMA * (1 - z.abs()).clamp_(min=0)
+        return grads[0] * slope
 
 
 class Lif(nn.Module):

@@ -21,6 +21,7 @@ from edgekit.spiking_net import SpikingNet
 if TYPE_CHECKING:
     import torch
 
+BATCH = 250  # images scored at a time
 GOLDEN_VALUES = 4_000_000  # at most so many golden spikes a bundle; few images of a large network, 64 of a small one
 
 
@@ -47,14 +48,14 @@ class IirSnn(Family):
         return _TrainedNet(open_checkpoint(checkpoint))
 
     def score(self, recipe: Mapping[str, Any], run: Callable[[Arrays], Arrays], limit: int | None = None) -> Score:
-        """Accuracy over the test images, 100 at a time."""
+        """Accuracy over the test images, BATCH at a time."""
         options = options_of(recipe)
         data = load_images(options.data.name, (options.data.train_limit, options.data.test_limit))
         images, labels = data.test_images[:limit], data.test_labels[:limit]
         right = 0
-        for at in range(0, len(images), 100):
-            logits = run({"image": images[at : at + 100]})["logits"]
-            right += int((logits.argmax(1) == labels[at : at + 100]).sum())
+        for at in range(0, len(images), BATCH):
+            logits = run({"image": images[at : at + BATCH]})["logits"]
+            right += int((logits.argmax(1) == labels[at : at + BATCH]).sum())
         return Score("accuracy", right / len(images), len(images))
 
 
@@ -109,11 +110,13 @@ class _TrainedNet(Trained):
         """The eager answers on any images uint8 (N, C, H, W): logits, spikes, and where u/V lies within 1e-6 of 1."""
         import torch
 
+        from edgekit.models._iir_snn_net import threshold_of
+
         probes: dict[str, np.ndarray] = {}
         near: dict[str, np.ndarray] = {}
 
         def watch(layer: str, current: torch.Tensor, out: torch.Tensor) -> None:
-            distance = (current / self.net.neurons[layer].threshold - 1).abs().numpy()
+            distance = (current / threshold_of(self.net, layer) - 1).abs().numpy()
             probes[layer] = out.numpy().astype(np.uint8)
             near[layer] = np.flatnonzero(distance < self.allowed.near_threshold).astype(np.int64)
 

@@ -1,0 +1,118 @@
+"""Run a recipe as a user would, hold its bundles against the eager network on every test image, keep both as JSON.
+
+    python benchmarks/record.py examples/iir_snn_mnist.toml [--out runs/mnist]
+    python benchmarks/record.py --table            draws docs/results.md from all benchmarks/*.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+BATCH = 200
+
+
+def main() -> int:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", nargs="?", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    if given.recipe:
+        out = given.out or Path("runs") / given.recipe.stem
+        data = record(given.recipe, out)
+        (HERE / f"{given.recipe.stem}.json").write_text(json.dumps(data, indent=1) + "\n")
+    (ROOT / "docs" / "results.md").write_text(table([json.loads(p.read_text()) for p in sorted(HERE.glob("*.json"))]))
+    return 0
+
+
+def record(recipe: Path, out: Path) -> dict[str, Any]:
+    """The commands, their output and their wall time; then the equality over all test images."""
+    commands = []
+    for verb, source in (("train", str(recipe)), ("deploy", str(out))):
+        command = ["edgekit", verb, source, "--out", str(out), "--json"]
+        started = time.monotonic()
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False, cwd=Path.cwd())
+        if done.returncode:
+            sys.exit(done.stderr)
+        output = json.loads(done.stdout)
+        for row in [m for b in output.get("bundles", []) for m in b["measurements"]]:
+            row.pop("samples_ms")  # thousands of numbers a row; the run folder keeps them
+        commands.append({"command": " ".join(command), "wall_s": round(time.monotonic() - started, 1), "output": output})
+    return {"recipe": recipe.name, "machine": machine(), "commands": commands, "equality": equality(out)}
+
+
+def machine() -> dict[str, str]:
+    """What the figures were taken on."""
+    from edgekit.profile import device_name
+
+    return {"processor": device_name(), "system": platform.system(), "load_1min": f"{os.getloadavg()[0]:.1f}"}
+
+
+def equality(out: Path) -> list[dict[str, Any]]:
+    """Every float bundle of a run on its runtimes: flips and logits against the eager network, all test images."""
+    from edgekit import flow, registry, verify
+    from edgekit.bundle import open_bundle
+    from edgekit.parts import Runtime
+
+    trained: Any = flow.load_trained(out)
+    images = trained.data.test_images
+    rows = []
+    for name, runtime in (("onnx-f32", "onnxruntime"), ("openvino-f32", "openvino"), ("nir-f32", "nir")):
+        bundle = open_bundle(out / "bundles" / name)
+        total: dict[str, Any] = {"images": 0, "spikes": 0, "flips": 0, "flips_near": 0, "max_abs": 0.0, "named": [], "failures": []}
+        with registry.find(Runtime, runtime).open(bundle, probes=True) as session:
+            for at in range(0, len(images), BATCH):
+                batch = images[at : at + BATCH]
+                found = verify.compare(bundle, trained.answers(batch), session.run({"image": batch}))
+                total["images"] += len(batch)
+                total["spikes"] += found["spikes_compared"]
+                total["flips"] += found["spike_flips"]
+                total["flips_near"] += found["spike_flips_near"]
+                total["max_abs"] = max(total["max_abs"], found["output_max_abs"])
+                total["named"] += [f"batch at {at}: {flip}" for flip in found["flips"]]
+                total["failures"] += found["failures"]
+        rows.append({"bundle": bundle.label, "runtime": runtime, **total})
+    return rows
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """docs/results.md."""
+    lines = ["# Results", "", "Drawn by `python benchmarks/record.py --table` from the JSON files in `benchmarks/`; nothing is typed.", ""]
+    for data in results:
+        train, deploy = (c["output"] for c in data["commands"])
+        walls = ", ".join(f"`{c['command']}` {c['wall_s']} s" for c in data["commands"])
+        lines += [f"## {data['recipe']}", "", f"{walls}; {data['machine']['processor']}.", ""]
+        lines += [f"| network | {train['score_name']} ({train['test_samples']} test images) | validation | epochs | spikes per neuron |", "|---|---|---|---|---|"]
+        for row in train["rows"]:
+            rates = row["spikes_per_neuron"].values()
+            mean = f"{sum(rates) / len(rates):.3f}" if rates else "-"
+            lines.append(f"| {row['label']} | {row['score']:.4f} | {row['validation']:.4f} | {row['epochs']} | {mean} |")
+        lines += ["", "| bundle | runtime | spikes compared | flips | of them at the threshold | largest logit difference |", "|---|---|---|---|---|---|"]
+        for row in data["equality"]:
+            lines.append(f"| {row['bundle']} | {row['runtime']} | {row['spikes']:,} | {row['flips']} | {row['flips_near']} | {row['max_abs']:.2g} |")
+        lines += ["", "| bundle | runtime | integers wrong | score | latency p50, one pinned thread |", "|---|---|---|---|---|"]
+        for bundle in deploy["bundles"]:
+            times = {m["runtime"]: m for m in bundle["measurements"] if m["threads"] == 1}
+            for v in bundle["verifications"]:
+                m = times.get(v["runtime"])
+                shown = "-" if m is None else f"{m['latency_p50_ms']:.3g} ms ({m['verdict']})"
+                wrong = "-" if v["exact_mismatches"] is None else v["exact_mismatches"]
+                score = "-" if v["score"] is None else f"{v['score']:.4f} ({v['score_samples']})"
+                lines.append(f"| {bundle['label']} | {v['runtime']} | {wrong} | {score} | {shown} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,4 @@
+"""x"""
+from edgekit.report.data import Run
+def page(run: Run) -> str:
+    return ""

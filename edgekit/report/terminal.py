@@ -1,0 +1,73 @@
+"""A run in the terminal: the verdict, the tables and the notes, from 80 columns on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgekit.report import words
+from edgekit.report.data import Run
+from edgekit.report.numbers import printable
+from edgekit.report.tables import Table, all_tables
+
+if TYPE_CHECKING:
+    import rich.table
+    from rich.console import Console
+
+ROOMY = 108  # columns from which on the wide columns are shown too
+STYLES = {"": "", "good": "green", "bad": "bold red", "dim": "dim"}
+
+
+def show(run: Run, console: Console | None = None) -> None:
+    """Print a run. Names come from files: none of their characters is taken for markup or a terminal's command."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console(highlight=False)
+    run = printable(run)
+    console.print(Text(f"\n{run.name}", "bold"), Text(f"({run.family})", "dim"))
+    for sentence in words.verdict(run):
+        console.print(Text(sentence))
+    for table in all_tables(run):
+        console.print()
+        title = Text(f"{table.title}  ", "bold")
+        console.print(title.append(table.kind.upper() if table.kind == "estimate" else table.kind, "dim not bold"))
+        console.print(_drawn(table, console.width))
+        console.print(Text(table.caption, "dim"))
+    remarks = words.notes(run)
+    if remarks:
+        console.print(Text("\nNotes", "bold"))
+    for note in remarks:
+        console.print(_hanging(note))
+    console.print()
+
+
+def _drawn(table: Table, width: int) -> rich.table.Table:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    kept = [i for i, c in enumerate(table.columns) if width >= ROOMY or not c.wide]
+    gap = 2 if width >= ROOMY else 1
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, header_style="dim")
+    for n, i in enumerate(kept):
+        column = table.columns[i]
+        # Long names wrap rather than be cut: two rows must not look the same. Numbers never wrap.
+        drawn.add_column(
+            Text(column.head if column.is_text else column.head.replace(" ", "\n")),
+            justify="left" if column.is_text else "right",
+            no_wrap=n > 0,
+            overflow="fold",
+            vertical="bottom",
+        )
+    for row in table.rows:
+        drawn.add_row(*(Text(row[i].text, STYLES[row[i].tone]) for i in kept))
+    return drawn
+
+
+def _hanging(note: str) -> rich.table.Table:
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable.grid(padding=(0, 1, 0, 0))
+    grid.add_row(Text("·"), Text(note, overflow="fold"))
+    return grid
