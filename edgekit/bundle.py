@@ -255,7 +255,7 @@ def _field(name: str, declared: str, value: Any, where: str) -> Any:
         return Signature.from_json(value, where)
     if name in _NESTED:
         return _read(_NESTED[name], value, f"{where}: {name}")
-    kind = declared.split("[")[0]
+    kind = declared.split("[", maxsplit=1)[0]
     if not isinstance(value, _PLAIN[kind]) or (kind in ("int", "float") and isinstance(value, bool)):
         raise Broken(f"{where}: '{name}' must be {kind}, found {value!r}")
     return tuple(value) if kind == "tuple" else value

@@ -89,11 +89,13 @@ def _spiking(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) ->
     # Beyond the largest current the neuron always or never fires: theta may be cut there without any change.
     reach = largest_current(net, p) / finest + 1
     theta = np.clip(margin / finest, -reach, reach)
-    # The threshold sits half a bias range above the lowest theta; a channel whose theta lies beyond the other end of
-    # the range gets a coarser scale, which brings its theta down.
+    # The threshold sits half a bias range above the lowest theta, but not below 0; a channel whose theta lies beyond an
+    # end of the range gets a coarser scale, which brings its theta nearer to 0.
     low, high = ranges.bias
     threshold = int(np.clip(np.floor(theta.min()) + high, *ranges.threshold))
-    scale = finest * np.maximum(1.0, theta / (threshold - low))
+    above, below = theta / (threshold - low), theta / min(threshold - high, -1)
+    # 1e-9: a theta scaled onto an end of the range must not be rounded beyond it.
+    scale = finest * np.maximum.reduce([np.ones_like(theta), above * (1 + 1e-9), below * (1 + 1e-9)])
     reach = largest_current(net, p) / scale + 1
     theta = np.floor(np.clip(margin / scale, -reach, reach))
     synapses = tuple(_round(s, scale, ranges) for s in p.synapses)

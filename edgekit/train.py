@@ -23,7 +23,7 @@ from edgekit import files, training_state
 from edgekit.checkpoint import tensors_of
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress
-from edgekit.plan import Plan as Plan
+from edgekit.plan import Plan
 from edgekit.training_state import State
 
 if TYPE_CHECKING:
@@ -71,13 +71,16 @@ def launch(devices: int = 1, nodes: int = 1) -> Fabric:
     more than one node the command is started once a node, with MASTER_ADDR, MASTER_PORT and NODE_RANK set.
     Raises EdgekitError when this machine cannot do it.
     """
+    # Small networks share each operation among threads for microseconds; where other work uses the cores, threads that
+    # spin while they wait made training ten times slower. OpenMP reads this when torch is imported, so it comes before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     _check_machine(devices, nodes, torch.cuda.device_count() if accelerator == "cuda" else None)
     with _quiet():
         from lightning_fabric import Fabric
-        from lightning_fabric.strategies import DDPStrategy
+        from lightning_fabric.strategies.ddp import DDPStrategy
 
         for name in ("lightning_fabric", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -218,7 +221,8 @@ class _Run:
         return self._mean_loss(total, steps, epoch)
 
     def _mean_loss(self, total: torch.Tensor, steps: int, epoch: int) -> float:
-        mean = float(self.fabric.all_reduce(total.clone(), reduce_op="mean")) / steps
+        reduced: Any = self.fabric.all_reduce(total.clone(), reduce_op="mean")
+        mean = float(reduced) / steps
         if not math.isfinite(mean):
             raise EdgekitError(
                 f"the loss is {mean} in epoch {epoch}, at learning_rate {self.plan.rate(epoch):g}; "
@@ -241,10 +245,10 @@ class _Run:
                 if len(share[0]):
                     right[0] += self.task.score(self.module, share)
                     right[1] += len(share[0])
-        right = self.fabric.all_reduce(right, reduce_op="sum")
-        if not right[1]:
+        reduced: Any = self.fabric.all_reduce(right, reduce_op="sum")
+        if not reduced[1]:
             raise EdgekitError("there are no validation samples to choose the best epoch by; give the recipe more data")
-        return float(right[0] / right[1])
+        return float(reduced[0] / reduced[1])
 
     def _share(self, batch: Batch) -> Batch:
         """Every world_size-th sample of a global batch, on this process's device."""

@@ -14,7 +14,6 @@ from edgekit.bundle import Bundle, Golden
 from edgekit.errors import EdgekitError
 from edgekit.parts import Family, Runtime, Session
 
-
 SIMULATED_SCORE = 500  # test samples scored on a simulator of a chip, where each takes tens of milliseconds
 
 

@@ -17,7 +17,8 @@ from edgekit.estimate import count, count_ann, price, prices_of
 from edgekit.measurement import Progress
 from edgekit.models._iir_snn_options import Options, build, normalise
 from edgekit.models._images import Images
-from edgekit.train import Fitted, Plan
+from edgekit.plan import Plan
+from edgekit.train import Fitted
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,8 @@ import numpy as np
 
 from edgekit.errors import EdgekitError
 from edgekit.models._images import Images
+from edgekit.plan import Plan
 from edgekit.recipe import fill
-from edgekit.train import Plan
 
 if TYPE_CHECKING:
     import torch
@@ -111,4 +111,5 @@ def normalise(images: np.ndarray, data: Images) -> torch.Tensor:
     """uint8 pixels, centred and scaled to about -1..1, as float32."""
     import torch
 
+    images = np.require(images, requirements="W")  # torch refuses arrays that are views of a file's bytes
     return (torch.from_numpy(images).to(torch.float32) - data.pixel_offset) / data.pixel_offset

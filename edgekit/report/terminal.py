@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ROOMY = 108  # columns from which on the wide columns are shown too
+NAME_WIDTH = 34  # the first column is not made narrower than this while a name needs it
 STYLES = {"": "", "good": "green", "bad": "bold red", "dim": "dim"}
 
 
@@ -47,7 +48,7 @@ def _drawn(table: Table, width: int) -> rich.table.Table:
     from rich.text import Text
 
     kept = [i for i, c in enumerate(table.columns) if width >= ROOMY or not c.wide]
-    gap = 2 if width >= ROOMY else 1
+    gap = 1 if width >= ROOMY else 0  # beside the space that the box draws
     drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, header_style="dim")
     for n, i in enumerate(kept):
         column = table.columns[i]
@@ -56,6 +57,7 @@ def _drawn(table: Table, width: int) -> rich.table.Table:
             Text(column.head if column.is_text else column.head.replace(" ", "\n")),
             justify="left" if column.is_text else "right",
             no_wrap=n > 0,
+            min_width=min(NAME_WIDTH, max(len(r[i].text) for r in table.rows)) if n == 0 else None,
             overflow="fold",
             vertical="bottom",
         )
