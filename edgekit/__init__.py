@@ -2,6 +2,8 @@
 
 from pathlib import Path as _Path
 
+__version__ = "0.1.0"
+
 # Installed, exporters/, targets/ and calibration/ lie inside this package; in a checkout, beside it.
 if not (_Path(__file__).parent / "exporters").is_dir():
     __path__.append(str(_Path(__file__).parent.parent))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import files
+from edgekit import __version__, files
 from edgekit.errors import Broken, EdgekitError
 from edgekit.signature import Signature
 
@@ -38,7 +38,7 @@ class Lineage:
     @property
     def key(self) -> str:
         """Equal keys mean that the step need not be done again."""
-        return files.hash_of(dataclasses.asdict(self))
+        return files.hash_of({**dataclasses.asdict(self), "edgekit": __version__})
 
 
 @dataclass(frozen=True)

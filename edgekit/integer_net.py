@@ -87,7 +87,8 @@ def _spiking(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) ->
     margin = (float(p.threshold) - p.bias.astype(np.float64)) / in_scale  # theta_c = margin / s_c
     finest = _finest_scale(net, p, ranges)
     # Beyond the largest current the neuron always or never fires: theta may be cut there without any change.
-    reach = largest_current(net, p) / finest + 1
+    # Rounded weights may reach half a unit an input further.
+    reach = largest_current(net, p) / finest + _inputs(net, p) / 2 + 1
     theta = np.clip(margin / finest, -reach, reach)
     # The threshold sits half a bias range above the lowest theta, but not below 0; a channel whose theta lies beyond an
     # end of the range gets a coarser scale, which brings its theta nearer to 0.
@@ -95,10 +96,9 @@ def _spiking(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) ->
     threshold = int(np.clip(np.floor(theta.min()) + high, *ranges.threshold))
     above, below = theta / (threshold - low), theta / min(threshold - high, -1)
     # 1e-9: a theta scaled onto an end of the range must not be rounded beyond it.
-    scale = finest * np.maximum.reduce([np.ones_like(theta), above * (1 + 1e-9), below * (1 + 1e-9)])
-    reach = largest_current(net, p) / scale + 1
-    theta = np.floor(np.clip(margin / scale, -reach, reach))
-    synapses = tuple(_round(s, scale, ranges) for s in p.synapses)
+    coarser = np.maximum.reduce([np.ones_like(theta), above * (1 + 1e-9), below * (1 + 1e-9)])
+    theta = np.floor(theta / coarser)
+    synapses = tuple(_round(s, finest * coarser, ranges) for s in p.synapses)
     # Rounded weights may exceed the scaled bound by half a unit each; nothing else moves. check_ranges has the last word.
     return Population(p.name, p.shape, synapses, (threshold - theta).astype(np.int32), threshold), 1.0
 
@@ -116,12 +116,20 @@ def _finest_scale(net: SpikingNet, p: Population, ranges: Ranges, bias: np.ndarr
     flat = [s.weight.astype(np.float64).reshape(len(s.weight), -1) for s in p.synapses]
     highest = np.max([w.max(1) for w in flat], axis=0) / ranges.weight[1]
     lowest = np.max([-w.min(1) for w in flat], axis=0) / -ranges.weight[0]
-    inputs = sum(w.shape[1] for w in flat) * max(abs(v) for v in (*net.input_range, 4))
     room = ranges.current + ranges.bias[0]  # the bias needs its share of the accumulator
-    by_current = (largest_current(net, p) + bias) / max(room - inputs / 2, room / 2)
+    by_current = (largest_current(net, p) + bias) / max(room - _inputs(net, p) / 2, room / 2)
     scale: np.ndarray = np.maximum.reduce([highest, lowest, by_current])
     scale[scale == 0] = 1.0  # a channel without weights: any scale will do
     return scale
+
+
+def _inputs(net: SpikingNet, p: Population) -> int:
+    """The sum of the largest input values of one neuron: how far rounding each weight by one unit can move its current."""
+    total = 0
+    for s in p.synapses:
+        largest = max(map(abs, net.input_range)) if s.source == INPUT else 1
+        total += s.weight[0].size * largest * s.pool[0] * s.pool[1]
+    return total
 
 
 def _round(s: Synapse, scale: np.ndarray, ranges: Ranges) -> Synapse:

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
     Batch = tuple[torch.Tensor, ...]
 
+__all__ = ["Fitted", "Plan", "Task", "fit", "launch"]
+
 CHECK_EVERY = 50  # training steps between two looks at the loss: each look makes a GPU wait
 
 
 class Task(Protocol):
     """The three hooks that a family gives to the loop."""
 
-    def batches(
-        self, split: Literal["train", "validation"], epoch: int, seed: int, batch_size: int
-    ) -> Iterator[Batch]:
+    def batches(self, split: Literal["train", "validation"], epoch: int, seed: int, batch_size: int) -> Iterator[Batch]:
         """Global batches of tensors (samples, ...) on the CPU, augmented; the same in every process.
 
         They follow from epoch (1-based) and seed alone. Training drops the last, partial batch unless it is the only one.
@@ -100,7 +100,7 @@ def launch(devices: int = 1, nodes: int = 1) -> Fabric:
     return fabric
 
 
-def fit(
+def fit(  # noqa: PLR0913 - all of it decides the result or where it is kept
     fabric: Fabric, module: torch.nn.Module, task: Task, plan: Plan, *,
     seed: int, state_folder: Path, progress: Progress, what: str, key: str = "",
 ) -> Fitted:  # fmt: skip
@@ -123,10 +123,9 @@ def fit(
     if fabric.is_global_zero:
         identity = _identity(module, task, plan, seed, key)
         state = training_state.read(state_folder, identity)
-    with _quiet():
-        state = fabric.broadcast(state)  # to nodes that do not share the folder
-        if state is None or not state.finished:
-            state = _Run(fabric, module, task, plan, seed, identity, state).until_done(state_folder, progress, what)
+    state = fabric.broadcast(state)  # to nodes that do not share the folder
+    if state is None or not state.finished:
+        state = _Run(fabric, module, task, plan, seed, identity, state).until_done(state_folder, progress, what)
     module.to("cpu").load_state_dict(dict(state.best))
     module.eval()
     if fabric.is_global_zero:
@@ -147,7 +146,8 @@ class _Run:
         if state:
             module.load_state_dict(dict(state.model))
         self.optimizer = _optimizer(plan, module)
-        self.wrapped, self.stepper = fabric.setup(module, self.optimizer)
+        with _quiet():
+            self.wrapped, self.stepper = fabric.setup(module, self.optimizer)
         if state:
             _load_optimizer(self.optimizer, state.optimizer)
 
@@ -249,6 +249,11 @@ class _Run:
         if not reduced[1]:
             raise EdgekitError("there are no validation samples to choose the best epoch by; give the recipe more data")
         return float(reduced[0] / reduced[1])
+
+    def _sum(self, mine: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes; `mine` stays as it is."""
+        summed: torch.Tensor = self.fabric.all_reduce(mine.clone(), reduce_op="sum")  # type: ignore[assignment]
+        return summed
 
     def _share(self, batch: Batch) -> Batch:
         """Every world_size-th sample of a global batch, on this process's device."""

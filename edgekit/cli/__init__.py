@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-VERSION = "0.1.0"
+from edgekit import __version__
 
 # verb -> its line in --help; a literal, so that listing the verbs loads none of them.
 VERBS = {
@@ -51,7 +51,7 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(VERSION, prog_name="edgekit")
+@click.version_option(__version__, prog_name="edgekit")
 def cli() -> None:
     """Take a trained, time-stepped model to a device: export the step and its loop, prove it, say what it costs."""
 

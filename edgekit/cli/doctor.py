@@ -15,8 +15,8 @@ def command(as_json: bool) -> None:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
+    import edgekit
     from edgekit import data, profile, registry
-    from edgekit.cli import VERSION
     from edgekit.parts import Meter, Runtime
 
     libraries = {}
@@ -45,7 +45,7 @@ def command(as_json: bool) -> None:
     meters = {n: registry.load(Meter, n).available() or "ready" for n in registry.names(Meter)}
     where = {n: str(data.folder(n) or "not here: edgekit data fetch " + n) for n in data.DATASETS}
     facts = {
-        "edgekit": VERSION, "python": platform.python_version(), "system": platform.platform(),
+        "edgekit": edgekit.__version__, "python": platform.python_version(), "system": platform.platform(),
         "processor": profile.device_name(), "load": f"{os.getloadavg()[0]:.1f}", "libraries": libraries, "runtimes": runtimes,
         "meters": meters, "data": where,
     }  # fmt: skip

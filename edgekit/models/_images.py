@@ -1,10 +1,13 @@
-"""Labelled images in memory: scikit-learn digits, MNIST, CIFAR-10; train, validation and test apart."""
+"""Images with labels, split for training: the digits of scikit-learn, MNIST, CIFAR-10."""
 
 from __future__ import annotations
 
 import gzip
-import io
+import struct
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +15,17 @@ import numpy as np
 from edgekit import data
 from edgekit.errors import Broken, EdgekitError, no_such
 
-VALIDATION_SHARE = 0.1  # the last tenth of the training images; digits have a share of their own
+Split = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
+
+CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then red, green, blue, each row by row
 
 
 @dataclass(frozen=True)
 class Images:
-    """uint8 images (N, C, H, W), labels int64 (N,). A network sees (pixel - pixel_offset) / pixel_offset."""
+    """Images uint8 (N, C, H, W) and labels int64 (N,), in three parts that share no image."""
 
+    name: str
+    form: str  # which files they came from: scores are comparable only within one form
     train_images: np.ndarray
     train_labels: np.ndarray
     validation_images: np.ndarray
@@ -26,97 +33,156 @@ class Images:
     test_images: np.ndarray
     test_labels: np.ndarray
     classes: int
-    pixel_max: int
-    pixel_offset: int
+    pixel_max: int  # largest pixel value
+    pixel_offset: int  # about the middle of the pixel range: pixel - offset is what networks see
 
 
 def load_images(name: str, limits: tuple[int, int] = (0, 0)) -> Images:
-    """The first `limits` (train incl. validation, test) images of a set, 0 = all. EdgekitError when it is not here."""
-    readers = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
-    if name not in readers:
-        raise no_such("image set", name, readers)
-    (train, train_labels), (test, test_labels) = readers[name]()
-    if any(n < 0 for n in limits) or 0 < limits[0] < 20:
-        raise EdgekitError(f"limits of images are 0 (all) or at least 20 for training, found {limits}")
-    train, train_labels = train[: limits[0] or None], train_labels[: limits[0] or None]
-    test, test_labels = test[: limits[1] or None], test_labels[: limits[1] or None]
-    kept = len(train) - max(1, round(len(train) * (0.15 if name == "digits" else VALIDATION_SHARE)))
-    top, offset = (16, 8) if name == "digits" else (255, 128)
-    return Images(
-        train[:kept], train_labels[:kept], train[kept:], train_labels[kept:], test, test_labels, 10, top, offset
-    )  # fmt: skip
+    """Load `digits`, `mnist` or `cifar10`, always split the same way.
+
+    limits: how many images to take for training (validation included) and for testing, from the start of the file;
+    0 = all. The validation part is the last tenth of each class of the training images; the digits, which come in one
+    file, are dealt out 3 : 1 : 1 within each class.
+    Raises EdgekitError when the data is not on this machine or holds fewer images, Broken for a damaged file.
+    """
+    if name not in LOADERS:
+        raise no_such("images", name, LOADERS)
+    return LOADERS[name](limits)
 
 
-Pair = tuple[np.ndarray, np.ndarray]
-
-
-def _digits() -> tuple[Pair, Pair]:
-    """1,797 images of 8x8 with 17 grey levels; every fifth of a fixed shuffle is held out (360)."""
+def _digits(limits: tuple[int, int]) -> Images:
     from sklearn.datasets import load_digits
 
-    raw = load_digits()
-    order = np.random.default_rng(0).permutation(len(raw.images))
-    images, labels = raw.images[order].astype(np.uint8)[:, None], raw.target[order].astype(np.int64)
-    held_out = np.arange(len(images)) % 5 == 0
-    return (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out])
+    bunch = load_digits()
+    images = bunch.images.astype(np.uint8)[:, None]  # 8 x 8, values 0..16
+    labels = bunch.target.astype(np.int64)
+    place = _place_in_class(labels) % 5  # 0, 1, 2: training; 3: validation; 4: test
+    pool = np.flatnonzero(place < 4)
+    pool = pool[: _limit(limits[0], len(pool), "training", "digits")]
+    test = np.flatnonzero(place == 4)
+    test = test[: _limit(limits[1], len(test), "test", "digits")]
+    train, validation = pool[place[pool] < 3], pool[place[pool] == 3]
+    parts = [a[rows] for rows in (train, validation, test) for a in (images, labels)]
+    return Images("digits", "scikit-learn, 1797 images of 8x8", *parts, classes=10, pixel_max=16, pixel_offset=8)
 
 
-def _folder(name: str) -> Path:
-    found = data.folder(name)
-    if found is None:
+def _mnist(limits: tuple[int, int]) -> Images:
+    place = data.require("mnist")
+    # A folder may hold only the first 12,000 training images, under names that say so.
+    start = "train12k" if not _find(place, "train-images-idx3-ubyte.gz") else "train"
+    names = [f"{s}-{kind}-ubyte.gz" for s in (start, "t10k") for kind in ("images-idx3", "labels-idx1")]
+    for name in names:
+        if not _find(place, name):
+            raise EdgekitError(f"{place} has no {name}; complete it, or remove it and run `edgekit data fetch mnist`")
+    train_images, train_labels, test_images, test_labels = (_read_idx(place / name) for name in names)
+    train = _checked(place, train_images[:, None], train_labels)
+    test = _checked(place, test_images[:, None], test_labels)
+    return _images("mnist", f"idx, {len(train[0])} training images", train, test, limits)
+
+
+def _cifar10(limits: tuple[int, int]) -> Images:
+    place = data.require("cifar10")
+    batches = [place / f"data_batch_{i}.bin" for i in range(1, 6)]
+    if all(_find(place, p.name) for p in (*batches, place / "test_batch.bin")):
+        parts = [_read_cifar(p) for p in batches]
+        train = (np.concatenate([i for i, _ in parts]), np.concatenate([y for _, y in parts]))
+        test = _read_cifar(place / "test_batch.bin")
+        form = "binary version"
+    elif _find(place, "cifar10_train.npz") and _find(place, "cifar10_test.npz"):
+        train, test = _read_jpegs(place / "cifar10_train.npz"), _read_jpegs(place / "cifar10_test.npz")
+        form = "JPEG subset"
+    else:
         raise EdgekitError(
-            f"no {name} images here: set EDGEKIT_DATA to a folder that holds {name}/, or run `edgekit data fetch {name}`"
+            f"{place} has neither data_batch_1..5.bin and test_batch.bin nor cifar10_train.npz and cifar10_test.npz; "
+            "complete it, or remove it and run `edgekit data fetch cifar10`"
         )
-    return found
+    train, test = _checked(place, *train), _checked(place, *test)
+    return _images("cifar10", f"{form}, {len(train[0])} training images", train, test, limits)
 
 
-def _mnist() -> tuple[Pair, Pair]:
-    folder = _folder("mnist")
-    start = "train" if (folder / "train-images-idx3-ubyte.gz").exists() else "train12k"
-    return _idx_pair(folder, start), _idx_pair(folder, "t10k")
+LOADERS: dict[str, Callable[[tuple[int, int]], Images]] = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
 
 
-def _idx_pair(folder: Path, start: str) -> Pair:
-    """The original idx format: 16 bytes of header before the images, 8 before the labels."""
+def _images(name: str, form: str, train: Split, test: Split, limits: tuple[int, int]) -> Images:
+    """8-bit images; the last tenth of each class of the (limited) training images becomes the validation part."""
+    count = _limit(limits[0], len(train[0]), "training", name)
+    images, labels = train[0][:count], train[1][:count]
+    of_class = np.bincount(labels, minlength=10)[labels]
+    last_tenth = _place_in_class(labels) >= of_class - of_class // 10
+    count = _limit(limits[1], len(test[0]), "test", name)
+    parts = (
+        images[~last_tenth],
+        labels[~last_tenth],
+        images[last_tenth],
+        labels[last_tenth],
+        test[0][:count],
+        test[1][:count],
+    )
+    return Images(name, form, *parts, classes=10, pixel_max=255, pixel_offset=128)
+
+
+def _limit(limit: int, there: int, part: str, name: str) -> int:
+    if limit < 0 or limit > there:
+        raise EdgekitError(f"{limit} {part} images of {name} were asked for, there are {there}; 0 takes all")
+    return limit or there
+
+
+def _place_in_class(labels: np.ndarray) -> np.ndarray:
+    """For each sample, how many samples of the same class come before it; int64 (N,)."""
+    place = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        place[rows] = np.arange(len(rows))
+    return place
+
+
+def _checked(place: Path, images: np.ndarray, labels: np.ndarray) -> Split:
+    if len(images) != len(labels) or not len(images):
+        raise Broken(f"{place}: {len(images)} images have {len(labels)} labels; get the files again")
+    if labels.max() > 9:
+        raise Broken(f"{place}: there is a label {labels.max()}, but ten classes; get the files again")
+    return images, labels.astype(np.int64)
+
+
+def _find(place: Path, name: str) -> bool:
+    return (place / name).is_file()
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """A gzipped idx file of unsigned bytes: 0, 0, 8, number of dimensions; their sizes, big-endian; the values."""
     try:
-        pixels = gzip.decompress((folder / f"{start}-images-idx3-ubyte.gz").read_bytes())
-        labels = gzip.decompress((folder / f"{start}-labels-idx1-ubyte.gz").read_bytes())
-        images = np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 1, 28, 28)
-        named = np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
-        if len(images) != len(named):
-            raise ValueError(f"{len(images)} images but {len(named)} labels")
-    except (OSError, ValueError, EOFError) as error:
-        raise Broken(f"{folder}: {start}-*-ubyte.gz cannot be read ({error}); fetch it again") from None
-    return images, named
+        raw = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise Broken(f"{path} is not a gzip file ({error}); get it again") from None
+    dimensions = 3 if "idx3" in path.name else 1
+    if len(raw) < 4 + 4 * dimensions or raw[:4] != bytes((0, 0, 8, dimensions)):
+        raise Broken(f"{path} is not an idx file of bytes in {dimensions} dimensions; get it again")
+    shape = struct.unpack_from(f">{dimensions}I", raw, 4)
+    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions)
+    if len(values) != int(np.prod(shape)):
+        raise Broken(f"{path} holds {len(values)} bytes, its header says {list(shape)}; get it again")
+    return values.reshape(shape).copy()  # writable, as torch asks
 
 
-def _cifar10() -> tuple[Pair, Pair]:
-    folder = _folder("cifar10")
-    try:
-        if (folder / "cifar10_train.npz").exists():
-            return _jpegs(folder / "cifar10_train.npz"), _jpegs(folder / "cifar10_test.npz")
-        train = [_binary(folder / f"data_batch_{i}.bin") for i in range(1, 6)]
-        return (np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train])), _binary(
-            folder / "test_batch.bin"
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise Broken(f"{folder}: CIFAR-10 cannot be read ({error}); fetch it again") from None
+def _read_cifar(path: Path) -> Split:
+    raw = np.frombuffer(path.read_bytes(), np.uint8)
+    if len(raw) % CIFAR_RECORD:
+        raise Broken(f"{path} holds {len(raw)} bytes, which are no whole records of {CIFAR_RECORD}; get it again")
+    records = raw.reshape(-1, CIFAR_RECORD)
+    return records[:, 1:].reshape(-1, 3, 32, 32).copy(), records[:, 0].copy()
 
 
-def _binary(path: Path) -> Pair:
-    """The official binary version: a label byte and 3 x 32 x 32 pixels a record."""
-    records = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 3073)
-    return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
-
-
-def _jpegs(path: Path) -> Pair:
-    """JPEG files, concatenated: `jpeg` bytes, `offsets` (n + 1), `labels`."""
+def _read_jpegs(path: Path) -> Split:
+    """An npz of all JPEG files one after the other (`jpeg`), where each begins (`offsets`, n + 1), and `labels`."""
     from PIL import Image
 
-    with np.load(path, allow_pickle=False) as file:
-        raw, offsets, labels = file["jpeg"], file["offsets"], file["labels"]
-    images = [
-        np.asarray(Image.open(io.BytesIO(raw[a:b].tobytes())).convert("RGB"))
-        for a, b in zip(offsets, offsets[1:], strict=False)
-    ]
-    return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2)), labels.astype(np.int64)
+    try:
+        with np.load(path) as packed:
+            jpeg, offsets, labels = packed["jpeg"], packed["offsets"], packed["labels"]
+        images = np.empty((len(offsets) - 1, 3, 32, 32), np.uint8)
+        for i in range(len(images)):
+            with Image.open(BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes()), formats=("JPEG",)) as image:
+                images[i] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    except (OSError, ValueError, KeyError) as error:
+        raise Broken(f"{path} is not an archive of 32x32 JPEG images ({error}); get it again") from None
+    return images, labels

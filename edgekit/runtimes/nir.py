@@ -36,10 +36,10 @@ class NirFile(Runtime):
     formats = ("nir",)
 
     def version(self) -> str:
-        """As in 'nir 1.0.8 read by edgekit, numpy 2.4.6'."""
+        """The version of the library that reads the file, as in 'nir 1.0.8'."""
         from importlib.metadata import version
 
-        return f"nir {version('nir')} read by edgekit, numpy {np.__version__}"
+        return f"nir {version('nir')}"
 
     @contextmanager
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:

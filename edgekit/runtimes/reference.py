@@ -36,8 +36,8 @@ class Reference(Runtime):
     exact = True
 
     def version(self) -> str:
-        """As in 'edgekit reference, numpy 2.4.6'."""
-        return f"edgekit reference, numpy {np.__version__}"
+        """As in 'reference (numpy 2.4.6)'."""
+        return f"reference (numpy {np.__version__})"
 
     @contextmanager
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:
