@@ -52,7 +52,12 @@ def find(kind: type[P], name: str) -> P:
 
 def missing(part: Part) -> list[str]:
     """The modules that a part needs and that cannot be imported here."""
-    return [module for module in part.needs if importlib.util.find_spec(module) is None]
+    return missing_modules(part.needs)
+
+
+def missing_modules(names: tuple[str, ...]) -> list[str]:
+    """Those of the modules that cannot be imported here."""
+    return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def install_hint(part: Part) -> str:
