@@ -93,12 +93,14 @@ def table(results: list[dict[str, Any]]) -> str:
         train, deploy = (c["output"] for c in data["commands"])
         walls = ", ".join(f"`{c['command']}` {c['wall_s']} s" for c in data["commands"])
         lines += [f"## {data['recipe']}", "", f"{walls}; {data['machine']['processor']}.", ""]
-        lines += [f"| network | {train['score_name']} ({train['test_samples']} test images) | validation | epochs | spikes per neuron |", "|---|---|---|---|---|"]
+        head = f"| network | {train['score_name']} ({train['test_samples']} test images) | validation | epochs | spikes per neuron |"
+        lines += [head, "|---|---|---|---|---|"]
         for row in train["rows"]:
             rates = row["spikes_per_neuron"].values()
             mean = f"{sum(rates) / len(rates):.3f}" if rates else "-"
             lines.append(f"| {row['label']} | {row['score']:.4f} | {row['validation']:.4f} | {row['epochs']} | {mean} |")
-        lines += ["", "| bundle | runtime | spikes compared | flips | of them at the threshold | largest logit difference |", "|---|---|---|---|---|---|"]
+        head = "| bundle | runtime | spikes compared | flips | of them at the threshold | largest logit difference |"
+        lines += ["", head, "|---|---|---|---|---|---|"]
         for row in data["equality"]:
             lines.append(f"| {row['bundle']} | {row['runtime']} | {row['spikes']:,} | {row['flips']} | {row['flips_near']} | {row['max_abs']:.2g} |")
         lines += ["", "| bundle | runtime | integers wrong | score | latency p50, one pinned thread |", "|---|---|---|---|---|"]

@@ -27,7 +27,10 @@ def bundles(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return made
 
 
-@pytest.mark.parametrize(("label", "runtime"), [("onnx:f32", "onnxruntime"), ("openvino:f32", "openvino"), ("nir:f32", "nir"), ("nir:f32", "reference")])
+@pytest.mark.parametrize(
+    ("label", "runtime"),
+    [("onnx:f32", "onnxruntime"), ("openvino:f32", "openvino"), ("nir:f32", "nir"), ("nir:f32", "reference")],
+)
 def test_float_formats_flip_no_spike_and_keep_the_logits_on_every_test_image(
     small_run: Path, bundles: dict[str, Bundle], label: str, runtime: str
 ) -> None:

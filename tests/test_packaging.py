@@ -158,7 +158,7 @@ def test_all_is_every_extra_but_dev():
 
 
 def test_the_version_is_the_same_everywhere():
-    from edgekit import cli
+    import edgekit
 
-    assert PROJECT["project"]["version"] == cli.VERSION
-    assert f"## {cli.VERSION}" in (ROOT / "CHANGELOG.md").read_text()
+    assert PROJECT["project"]["version"] == edgekit.__version__
+    assert f"## {edgekit.__version__}" in (ROOT / "CHANGELOG.md").read_text()

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import http.server
+import importlib.util
 import io
 import json
 import re
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -116,3 +112,139 @@ def sample_run(**other: Any) -> Run:
         "notes": ("runtime 'tensorrt' was not used: needs tensorrt",),
     }  # fmt: skip
     return Run(**(facts | other))
+
+
+HOSTILE = ("</script><script>document.title='taken'</script>", '"><img src=x onerror="document.title=1">', "</style><svg onload=alert(1)>")
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        for name, value in attrs:
+            if name in ("href", "src", "xlink:href"):
+                raise AssertionError(f"{tag} asks for {value}")
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def parsed(html: str) -> _Tags:
+    tags = _Tags()
+    tags.feed(html)
+    return tags
+
+
+def test_the_page_holds_every_row_and_plot_and_asks_for_nothing() -> None:
+    html = report.page(sample_run())
+    tags = parsed(html)
+    assert len(html) < 1_500_000
+    assert not tags.tags & {"script", "img", "link", "iframe", "object", "foreignobject", "image", "use"}
+    assert not {a for a in tags.attributes if a.startswith("on")}
+    assert html.count("<figure>") == 4
+    text = " ".join(tags.text)
+    for row in (*training_rows(), *bundle_rows()):
+        assert row.label in text
+    assert "no energy per operation was published for Loihi 2" in text
+    assert re.search(r'Content-Security-Policy" content="default-src &#39;none&#39;; style-src &#39;sha256-', html)
+    assert "unsafe" not in html
+
+
+def test_estimates_stand_in_tables_of_their_own_and_are_marked() -> None:
+    kinds = {t.kind: t for t in tables.all_tables(sample_run())}
+    assert set(kinds) == {"counted", "compared", "measured", "estimate"}
+    measured = " ".join(c.text for row in kinds["measured"].rows for c in row)
+    assert "~" not in measured and "J" not in measured
+    for table in tables.all_tables(sample_run()):
+        if table.kind == "estimate":
+            values = [c.text for row in table.rows for c in row[1:] if c.text != "-"]
+            assert all(v.startswith("~") or "–" in v or v[0].isdigit() for v in values)
+
+
+def test_hostile_names_are_text() -> None:
+    rows = tuple(dataclasses.replace(r, label=h) for r, h in zip(training_rows()[-3:], HOSTILE, strict=True))
+    bundle = dataclasses.replace(bundle_rows()[0], label=HOSTILE[0], folder=HOSTILE[1])
+    layers = dataclasses.replace(training_rows()[5], spikes_per_neuron={h: 0.1 for h in HOSTILE})
+    training, machine = (*training_rows()[:3], layers, *rows), {HOSTILE[0]: HOSTILE[2]}
+    run = sample_run(name=HOSTILE[1], training=training, bundles=(bundle,), notes=HOSTILE, machine=machine)
+    html = report.page(run)
+    tags = parsed(html)
+    assert not tags.tags & {"script", "img"}
+    assert not {a for a in tags.attributes if a.startswith("on")}
+
+
+def test_the_terminal_holds_every_row_in_eighty_columns() -> None:
+    out = io.StringIO()
+    report.show(sample_run(), Console(file=out, width=80))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    for row in training_rows():
+        assert row.label.split(",")[0] in text
+    for label in ("onnx:f32", "openvino:f32", "nir:int8", "lava:int8"):
+        assert label in text
+    assert "simulated" in text.lower() and "ESTIMATE" in text
+
+
+def test_json_goes_round_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    report.write(sample_run(), tmp_path)
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert Run.from_json(data) == sample_run()
+    with pytest.raises(Broken, match="surprise"):
+        Run.from_json({**data, "surprise": 1})
+    assert {p.name for p in tmp_path.iterdir()} == {"report.json", "page.html"}
+
+
+def test_the_verdict_follows_from_the_rows() -> None:
+    said = " ".join(words.verdict(sample_run()))
+    assert "96.10 %" in said and "0.80 points below T=5" in said  # 10,000 samples carry two decimals
+    wrong = dataclasses.replace(bundle_rows()[0], verifications=(check("onnxruntime 1", passed=False, failures=("moved",)),))
+    assert "all" not in " ".join(words.verdict(sample_run(bundles=(wrong,)))).split("checks")[0].split("answers in ")[-1]
+
+
+def test_numbers_are_rounded_and_missing_ones_are_dashes() -> None:
+    assert numbers.significant(None) == "-"
+    assert numbers.significant(0.012345) == "0.0123"
+    assert numbers.difference(None) == "-"
+
+
+def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "altair", None)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "altair" else real(name, *a))
+    with pytest.raises(Missing, match=r"altair, not installed here: pip install 'edgekit\[report\]'"):
+        report.page(sample_run())
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_real_browser_nothing_is_requested_nothing_fails_and_nothing_overflows(width: int, tmp_path: Path) -> None:
+    """The page in an iframe of exactly this width; the frame's outer page measures it and writes what it found."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    (tmp_path / "page.html").write_text(report.page(sample_run()))
+    measure = (
+        f"<body><iframe id=f src=page.html width={width} height=900 style='border:0'></iframe><pre id=o></pre><script>"
+        "onload=()=>{const d=f.contentDocument.documentElement;"
+        "o.textContent='widest='+d.scrollWidth+' svgs='+f.contentDocument.querySelectorAll('.plot svg').length"
+        "+' background='+getComputedStyle(f.contentDocument.querySelector('figure')).backgroundColor}</script>"
+    )
+    (tmp_path / "outer.html").write_text(measure)
+    command = [
+        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--allow-file-access-from-files",
+        f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom",
+        (tmp_path / "outer.html").as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search(r"widest=(\d+) svgs=(\d+) background=(rgb\([^)]*\))", done.stdout)
+    assert found is not None, done.stdout[-500:]
+    assert int(found[1]) <= width
+    assert int(found[2]) >= 4
+    assert found[3] == "rgb(255, 255, 255)"  # the style sheet was let through by its hash
+    assert not re.search(r"CONSOLE.*(Refused|violates|Error|Failed)", done.stderr)

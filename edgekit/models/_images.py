@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,8 +63,11 @@ def _digits(limits: tuple[int, int]) -> Images:
     test = np.flatnonzero(place == 4)
     test = test[: _limit(limits[1], len(test), "test", "digits")]
     train, validation = pool[place[pool] < 3], pool[place[pool] == 3]
-    parts = [a[rows] for rows in (train, validation, test) for a in (images, labels)]
-    return Images("digits", "scikit-learn, 1797 images of 8x8", *parts, classes=10, pixel_max=16, pixel_offset=8)
+    return Images(
+        "digits", "scikit-learn, 1797 images of 8x8",
+        images[train], labels[train], images[validation], labels[validation], images[test], labels[test],
+        classes=10, pixel_max=16, pixel_offset=8,
+    )  # fmt: skip
 
 
 def _mnist(limits: tuple[int, int]) -> Images:
@@ -110,15 +114,10 @@ def _images(name: str, form: str, train: Split, test: Split, limits: tuple[int, 
     of_class = np.bincount(labels, minlength=10)[labels]
     last_tenth = _place_in_class(labels) >= of_class - of_class // 10
     count = _limit(limits[1], len(test[0]), "test", name)
-    parts = (
-        images[~last_tenth],
-        labels[~last_tenth],
-        images[last_tenth],
-        labels[last_tenth],
-        test[0][:count],
-        test[1][:count],
-    )
-    return Images(name, form, *parts, classes=10, pixel_max=255, pixel_offset=128)
+    return Images(
+        name, form, images[~last_tenth], labels[~last_tenth], images[last_tenth], labels[last_tenth],
+        test[0][:count], test[1][:count], classes=10, pixel_max=255, pixel_offset=128,
+    )  # fmt: skip
 
 
 def _limit(limit: int, there: int, part: str, name: str) -> int:
@@ -183,6 +182,6 @@ def _read_jpegs(path: Path) -> Split:
         for i in range(len(images)):
             with Image.open(BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes()), formats=("JPEG",)) as image:
                 images[i] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise Broken(f"{path} is not an archive of 32x32 JPEG images ({error}); get it again") from None
     return images, labels

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgekit import files
 from edgekit.errors import Broken
-from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
-from edgekit.report.page import page
-from edgekit.report.terminal import show
-from edgekit.report.words import verdict
 
-__all__ = ["JSON", "PAGE", "BundleRow", "Run", "TrainingRow", "VerificationRow", "page", "show", "verdict", "write"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgekit.report.data import Run
 
 JSON, PAGE = "report.json", "page.html"
+
+
+def show(run: Run, console: Console | None = None) -> None:
+    """Print the tables of a run, to fit the console's width."""
+    from edgekit.report import terminal
+
+    terminal.show(run, console)
+
+
+def page(run: Run) -> str:
+    """The HTML page of a run. Missing when the extra `report` is not installed."""
+    from edgekit.report import html
+
+    return html.page(run)
 
 
 def write(run: Run, folder: Path) -> None:

@@ -24,10 +24,11 @@ _LOG_FROM = 20.0  # largest / smallest from which an axis is logarithmic; below 
 _REACH = 2.0  # a control farther below the rest than so many times their span is drawn on the axis' floor
 
 _SHAPES = frozenset({"svg", "g", "path", "text", "tspan", "rect", "line", "circle"})
-_DRAWING = frozenset(
-    "viewBox transform d x y x1 x2 y1 y2 cx cy r dx dy width height fill fill-opacity stroke stroke-width stroke-opacity "
-    "stroke-dasharray stroke-linecap stroke-linejoin opacity text-anchor font-size font-weight font-family font-style class".split()
-)
+_DRAWING = frozenset({
+    "viewBox", "transform", "d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "dx", "dy", "width", "height", "fill", "fill-opacity",
+    "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity", "text-anchor",
+    "font-size", "font-weight", "font-family", "font-style", "class",
+})  # fmt: skip
 _NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
@@ -102,7 +103,7 @@ def spikes_by_layer(run: Run) -> Figure | None:
     names = list(dict.fromkeys(name for r in stages for name in r.spikes_per_neuron))
     if not stages or not names:
         return None
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"T": r.steps, "layer": name, "value": value, "text": numbers.significant(value, 2)}
         for r in stages for name, value in r.spikes_per_neuron.items()
     ]  # fmt: skip
@@ -110,7 +111,7 @@ def spikes_by_layer(run: Run) -> Figure | None:
         x=alt.X("T:O", title="timesteps T", sort=sorted(r.steps or 0 for r in stages), axis=alt.Axis(labelAngle=0, domain=False)),
         y=alt.Y("layer:N", title=None, sort=names, axis=alt.Axis(labelLimit=110, domain=False)),
     )
-    top = max(max(c["value"] for c in cells), 1e-9)
+    top = max([1e-9, *(c["value"] for c in cells)])
     shade = alt.FillOpacity("value:Q", scale=alt.Scale(domain=[0, top], range=[0.04, 0.5]), legend=None)
     layers = [base.mark_rect(fill=BLUE, stroke=CARD, strokeWidth=2).encode(fillOpacity=shade), base.mark_text(color=INK).encode(text="text:N")]
     caption = "Spikes of one inference, summed over its T steps and averaged over the layer's neurons; first layer on top."
@@ -125,7 +126,7 @@ def latency(run: Run) -> Figure | None:
     found = [(b, m) for b, m in words.timings(run) if m.threads == 1] or words.timings(run)
     if not found:
         return None
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, (b, m) in enumerate(found):
         simulated = m.verdict == "SIMULATED"
         told = f"{numbers.significant(m.latency_p50_ms)} ms" + (" (simulated)" if simulated else " NOISY" * (m.verdict == "NOISY"))
@@ -142,7 +143,8 @@ def latency(run: Run) -> Figure | None:
             x=alt.X("low:Q", scale=scale, axis=x), x2="high:Q", y=middle))  # fmt: skip
         for end in ("low", "high"):
             tick = some.mark_rule(color=BLUE, strokeWidth=1.5)
-            layers.append(tick.encode(x=alt.X(f"{end}:Q", scale=scale, axis=x), y=alt.Y("top:Q", scale=_row_scale(len(rows)), axis=None), y2="bottom:Q"))
+            top = alt.Y("top:Q", scale=_row_scale(len(rows)), axis=None)
+            layers.append(tick.encode(x=alt.X(f"{end}:Q", scale=scale, axis=x), y=top, y2="bottom:Q"))
         dot = some.mark_point(stroke=BLUE, fill=CARD if hollow else BLUE, size=60, opacity=1, strokeWidth=1.5)
         layers.append(dot.encode(x=alt.X("mid:Q", scale=scale, axis=x), y=middle))
     threads = "one thread, pinned to one core" if any(m.threads == 1 for _, m in found) else "all cores"
@@ -241,7 +243,7 @@ def _axis_words(scale: alt.Scale) -> str:
 def _data(rows: Iterable[dict[str, Any]]) -> Any:
     import altair as alt
 
-    return alt.Data(values=list(rows))
+    return alt.Data(values=list(rows))  # type: ignore[no-untyped-call]
 
 
 def _svg(chart: Any, height: int) -> str:

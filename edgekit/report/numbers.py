@@ -97,9 +97,9 @@ def energy_unit(energies_nj: Iterable[float | None]) -> tuple[str, float]:
 
 def engine(runtime: str) -> str:
     """The name of a runtime without its version: `onnxruntime` of `onnxruntime 1.32.0`."""
-    return runtime.split(" ")[0]
+    return runtime.split(" ", maxsplit=1)[0]
 
 
 def engine_and_version(runtime: str) -> str:
     """`lava-nc 0.10.0` of `lava-nc 0.10.0 with lava-dl 0.6.0`."""
-    return runtime.split(" with ")[0]
+    return runtime.split(" with ", maxsplit=1)[0]

@@ -160,17 +160,17 @@ def _estimate_table(profile: str, rows: dict[str, list[Estimate]]) -> Table:
     details = f"Prices: {known.source} (evidence: {known.grade})." if known.source != "none" else ""
     details += f" Low to high: {known.spread}." if known.spread else ""
     details += f" Left out: {', '.join(left_out)}." if left_out else ""
-    columns, cells = [Column("per inference", is_text=True)], [[Cell(label)] for label in rows]
+    columns = [Column("per inference", is_text=True)]
+    cells: list[tuple[Cell, ...]] = [(Cell(label),) for label in rows]
     for memory, name in ((False, "arithmetic only"), (True, "with memory")):
         if any(e.includes_memory == memory and words.energy_range(e) for e in flat) or (memory and len(columns) == 1):
             columns += [Column(f"~{unit} {name}"), Column("low–high")]
-            for row, found in zip(cells, rows.values(), strict=True):
-                row += _cells(*_energies(found, memory, nj))
+            cells = [(*row, *_cells(*_energies(found, memory, nj))) for row, found in zip(cells, rows.values(), strict=True)]
     return Table(
         title=f"Energy estimate: {profile}",
         kind="estimate",
         columns=tuple(columns),
-        rows=tuple(tuple(row) for row in cells),
+        rows=tuple(cells),
         caption=f"{known.label}; counted operations times published prices, nothing was measured",
         details=details.strip(),
     )
