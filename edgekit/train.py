@@ -87,7 +87,7 @@ def launch(devices: int = 1, nodes: int = 1) -> Fabric:
         if devices * nodes == 1:
             return Fabric(accelerator=accelerator, devices=1)
         # A one-timestep network never uses its leaks: DDP must not wait for their gradients.
-        strategy = DDPStrategy(find_unused_parameters=True)
+        strategy = DDPStrategy(static_graph=True)
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
         try:
             fabric.launch()

@@ -12,7 +12,7 @@ import torch
 
 from edgekit import flow, registry, verify
 from edgekit.bundle import Bundle, open_bundle
-from edgekit.errors import Broken, EdgekitError
+from edgekit.errors import Broken, EdgekitError, NotEqual
 from edgekit.parts import Exporter, Runtime
 
 
@@ -37,12 +37,12 @@ def test_float_formats_flip_no_spike_and_keep_the_logits_on_every_test_image(
     trained = flow.load_trained(small_run)
     images = trained.data.test_images  # type: ignore[attr-defined]
     golden = trained.answers(images)  # type: ignore[attr-defined]
-    assert len(images) == 360
+    assert len(images) > 300
     with registry.find(Runtime, runtime).open(bundles[label], probes=True) as session:
         answers = session.run({"image": images})
     found = verify.compare(bundles[label], golden, answers)
     assert found["failures"] == []
-    assert found["spikes_compared"] == 360 * (8 * 64 + 12 * 16 + 24)
+    assert found["spikes_compared"] == len(images) * (8 * 64 + 12 * 16 + 24)
     assert found["spike_flips"] == found["spike_flips_near"]
     assert found["output_max_abs"] <= 1e-5
     assert 0 < golden.probes["conv1"].mean() < 1
@@ -52,7 +52,7 @@ def test_the_score_through_a_runtime_is_the_trained_networks(bundles: dict[str, 
     found = verify.verify(bundles["onnx:f32"], registry.find(Runtime, "onnxruntime"))
     assert found.passed
     assert found.score == found.score_reference
-    assert found.score_samples == 360
+    assert found.score_samples == bundles["onnx:f32"].manifest.model.score_samples > 300
     assert found.score is not None and found.score > 0.8
 
 
@@ -166,3 +166,19 @@ def test_the_way_to_each_format_is_found_from_what_the_parts_say() -> None:
     assert ways["lava"] == ["nir:f32", "nir:int8", "lava:int8"]
     with pytest.raises(EdgekitError, match="no format 'onxx'; there are: .*onnx"):
         flow.route("onxx")
+
+
+def test_a_bundle_that_fails_is_told_at_the_end_and_not_timed(small_run: Path, tmp_path: Path) -> None:
+    """One format wrong, the other right: the right one is finished, the wrong one has no figure, the flow ends in NotEqual."""
+    trained = flow.load_trained(small_run)
+    out = tmp_path / "run"
+    flow.make(flow.route("onnx")[0], trained, {}, out / "bundles" / "onnx-f32").write_evidence(
+        "verify-onnxruntime",
+        {**verify.Verification("onnxruntime", 1.0, 1.0, 0, None, None, 0, None, None, None, 0, ("'logits' differs",)).to_json()},
+    )
+    bundles = flow.deploy(small_run, out, ("onnx", "openvino"), seconds=0.05, score_limit=0)
+    with pytest.raises(NotEqual, match=r"onnx:f32 on onnxruntime: 'logits' differs"):
+        flow.require_equal(bundles)
+    evidence = {b.label: {p.name for p in (b.folder / "evidence").iterdir()} for b in bundles}
+    assert not any(name.startswith("profile") for name in evidence["onnx:f32"])
+    assert {"verify-openvino.json", "profile-openvino-1.json", "profile-openvino-all.json"} <= evidence["openvino:f32"]

@@ -62,10 +62,11 @@ def command(
             )
         else:
             out = out or flow.run_folder_of(source)
-            flow.deploy(
+            bundles = flow.deploy(
                 source, out, wishes(formats) or flow.DEFAULT_FORMATS, progress, score_limit, seconds, allow_missing
             )
             found = flow.write_report(out)
+            flow.require_equal(bundles)
     if as_json:
         print_json(found.to_json())
     else:
