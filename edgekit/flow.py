@@ -17,7 +17,7 @@ from edgekit.bundle import MANIFEST, Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError, Missing, NotEqual, no_such
 from edgekit.estimate import Estimate, count, count_ann, price, prices_of
-from edgekit.files import remove_drafts
+from edgekit.files import canonical_json, remove_drafts, write_text
 from edgekit.measurement import Measurement, Progress, silent
 from edgekit.parts import Calibrator, Exporter, Family, Runtime, Trained
 from edgekit.profile import profile as profile_bundle
@@ -26,6 +26,7 @@ from edgekit.verify import Verification
 from edgekit.verify import verify as verify_bundle
 
 DEFAULT_FORMATS = ("onnx", "openvino", "nir", "lava")
+REFUSED = "refused.json"  # in a run folder: the formats that could not be made, and why
 THREADS = (1, 0)  # one pinned thread, and all
 
 
@@ -36,7 +37,7 @@ def run(recipe: Path | str, out: Path, formats: Sequence[str] = (), progress: Pr
     checkpoint = train(recipe, out, progress)
     bundles = deploy(checkpoint, out, wishes, progress, **options)
     found = write_report(out)
-    require_equal(bundles)
+    require_all(bundles, out)
     return found
 
 
@@ -58,9 +59,17 @@ def deploy(
     routes = [route(w) for w in formats]
     steps = list(dict.fromkeys(step for r in routes for step in r))
     bundles: dict[str, Bundle] = {}
+    refused: dict[str, str] = {}
     for i, step in enumerate(steps):
         progress(f"make {step.label}", i, len(steps))
-        bundles[step.label] = make(step, trained, bundles, out / "bundles" / step.label.replace(":", "-"))
+        if step.accepts in refused:
+            refused[step.label] = f"it is made from {step.accepts}, which was refused"
+            continue
+        try:
+            bundles[step.label] = make(step, trained, bundles, out / "bundles" / step.label.replace(":", "-"))
+        except EdgekitError as error:  # this format cannot say the model; the others can
+            refused[step.label] = str(error)
+    write_text(out / REFUSED, canonical_json(refused))
     for i, bundle in enumerate(bundles.values()):
         progress(f"verify and profile {bundle.label}", i, len(bundles))
         _examine(bundle, trained, skipped, score_limit, seconds)
@@ -253,7 +262,7 @@ def _examine(
         stored = bundle.read_evidence(f"verify-{name}")
         found = Verification.from_json(stored) if stored else verify(bundle, name, score_limit)
         if not found.passed:
-            continue  # no figure for a wrong answer; require_equal tells of it when all bundles have been seen
+            continue  # no figure for a wrong answer; require_all tells of it when all bundles have been seen
         # The integer reference is there to be right; timing it would say nothing.
         timed = name == bundle.manifest.format or len(runtimes_of(bundle.manifest.format)) == 1
         threads = THREADS if not registry.load(Runtime, name).simulates else (1,)
@@ -265,8 +274,14 @@ def _examine(
         bundle.write_evidence("estimate", {"estimates": estimates})
 
 
-def require_equal(bundles: Sequence[Bundle]) -> None:
-    """Raise NotEqual, naming bundle, engine and difference, when any stored verification failed."""
+def refused_formats(out: Path) -> dict[str, str]:
+    """{format: why it could not be made} of the last deploy into a run folder."""
+    path = out / REFUSED
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def require_all(bundles: Sequence[Bundle], out: Path) -> None:
+    """Raise NotEqual when a stored verification failed (bundle, engine, difference), EdgekitError when a format was refused."""
     told = []
     for bundle in bundles:
         for name in runtimes_of(bundle.manifest.format):
@@ -275,6 +290,11 @@ def require_equal(bundles: Sequence[Bundle]) -> None:
                 told.append(f"{bundle.label} on {name}: {stored['failures'][0]}")
     if told:
         raise NotEqual(f"not the trained network's answers, so not timed: {'; '.join(told)}")
+    refused = refused_formats(out)
+    if refused:
+        made = ", ".join(b.label for b in bundles) or "none"
+        why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
+        raise EdgekitError(f"not every format could be made ({why}); there are: {made}")
 
 
 def estimate(bundle: Bundle, trained: Trained) -> list[Estimate]:
@@ -319,6 +339,7 @@ def read_run(out: Path) -> Run:
         for n in runtimes_of(b.manifest.format)
         if (r := registry.load(Runtime, n).ready()) and b.read_evidence(f"verify-{n}") is None
     ]
+    notes += [f"{label} was not made: {why}" for label, why in refused_formats(out).items()]
     model = bundles[0].manifest.model if bundles else None
     return Run(
         name=out.name, family=model.family if model else "iir_snn",

@@ -47,7 +47,7 @@ class Task(Protocol):
         """
 
     def loss(self, module: Any, batch: Batch) -> torch.Tensor:
-        """The loss to minimise, a scalar: the mean over the batch."""
+        """The loss to minimise, a scalar: the mean over the batch. Every batch uses the same weights (DDP counts on it)."""
 
     def score(self, module: Any, batch: Batch) -> torch.Tensor:
         """How many samples of the batch are right (a sum); more is better."""
@@ -86,7 +86,7 @@ def launch(devices: int = 1, nodes: int = 1) -> Fabric:
             logging.getLogger(name).setLevel(logging.ERROR)
         if devices * nodes == 1:
             return Fabric(accelerator=accelerator, devices=1)
-        # A one-timestep network never uses its leaks: DDP must not wait for their gradients.
+        # A one-timestep network never uses its leaks. A static graph lets DDP learn that in the first step, and not wait.
         strategy = DDPStrategy(static_graph=True)
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
         try:

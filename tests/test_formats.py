@@ -13,7 +13,7 @@ import torch
 from edgekit import flow, registry, verify
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.errors import Broken, EdgekitError, NotEqual
-from edgekit.parts import Exporter, Runtime
+from edgekit.parts import Calibrator, Exporter, Runtime
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,23 @@ def test_a_bundle_that_fails_is_told_at_the_end_and_not_timed(small_run: Path, t
     )
     bundles = flow.deploy(small_run, out, ("onnx", "openvino"), seconds=0.05, score_limit=0)
     with pytest.raises(NotEqual, match=r"onnx:f32 on onnxruntime: 'logits' differs"):
-        flow.require_equal(bundles)
+        flow.require_all(bundles, out)
     evidence = {b.label: {p.name for p in (b.folder / "evidence").iterdir()} for b in bundles}
     assert not any(name.startswith("profile") for name in evidence["onnx:f32"])
     assert {"verify-openvino.json", "profile-openvino-1.json", "profile-openvino-all.json"} <= evidence["openvino:f32"]
+
+
+def test_a_format_that_cannot_say_the_model_is_named_and_the_others_are_made(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrator = type(registry.load(Calibrator, "loihi"))
+
+    def refuse(*_: object) -> Bundle:
+        raise EdgekitError("layer 'conv1' does not fit")
+
+    monkeypatch.setattr(calibrator, "calibrate", refuse)
+    bundles = flow.deploy(small_run, tmp_path, ("onnx", "lava"), seconds=0.05, score_limit=0, allow_missing=True)
+    assert [b.label for b in bundles] == ["onnx:f32", "nir:f32"]
+    with pytest.raises(EdgekitError, match=r"lava:int8: it is made from nir:int8.*layer 'conv1' does not fit.*there are: onnx:f32, nir:f32"):
+        flow.require_all(bundles, tmp_path)
+    assert "nir:int8 was not made: layer 'conv1' does not fit" in flow.read_run(tmp_path).notes

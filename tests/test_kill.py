@@ -38,7 +38,7 @@ formats = ["onnx", "openvino", "nir:int8"]
 
 
 def deploy(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "edgekit", "deploy", "small.toml", "--out", "run", "--seconds", "0.05", "--json"]
+    command = [sys.executable, "-m", "edgekit", "deploy", "small.toml", "--out", "run", "--seconds", "0.05", "--score-limit", "0", "--json"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (folder / "out.json").open("wb") as out:  # a pipe that nobody reads would fill and hold it up
         return subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=subprocess.DEVNULL, start_new_session=True)

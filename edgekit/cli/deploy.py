@@ -66,7 +66,7 @@ def command(
                 source, out, wishes(formats) or flow.DEFAULT_FORMATS, progress, score_limit, seconds, allow_missing
             )
             found = flow.write_report(out)
-            flow.require_equal(bundles)
+            flow.require_all(bundles, out)
     if as_json:
         print_json(found.to_json())
     else:

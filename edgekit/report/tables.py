@@ -90,12 +90,12 @@ def answers(run: Run) -> Table:
         kind="compared",
         columns=(
             Column("bundle", is_text=True), Column("runtime", is_text=True), Column("same", is_text=True),
-            Column("largest difference"), Column("mean difference", wide=True), Column("spike flips"),
-            Column("integers off"), Column(f"{run.score_name}{percent}"), Column(f"trained{percent}", wide=True),
+            Column("largest gap"), Column("mean gap", wide=True), Column("spike flips"),
+            Column("ints off"), Column(f"{run.score_name}{percent}"), Column(f"trained{percent}", wide=True),
             Column("samples", wide=True), Column("MB"),
         ),
         rows=tuple(rows),
-        caption="differences from the trained network on the golden inputs; near: flips where the potential meets the threshold",
+        caption="gap: between outputs and those of the trained network on the golden inputs; near: the potential meets the threshold",
     )  # fmt: skip
 
 

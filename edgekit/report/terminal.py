@@ -56,7 +56,7 @@ def _drawn(table: Table, width: int) -> rich.table.Table:
         drawn.add_column(
             Text(column.head if column.is_text else column.head.replace(" ", "\n")),
             justify="left" if column.is_text else "right",
-            no_wrap=n > 0,
+            no_wrap=n > 0 and column.head != "runtime",
             min_width=min(NAME_WIDTH, max(len(r[i].text) for r in table.rows)) if n == 0 else None,
             overflow="fold",
             vertical="bottom",

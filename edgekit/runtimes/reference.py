@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from edgekit import spiking_net
+from edgekit import __version__, spiking_net
 from edgekit.bundle import Bundle
 from edgekit.parts import Arrays, Runtime, Session
 from edgekit.spiking_net import SpikingNet, simulate
@@ -36,8 +36,8 @@ class Reference(Runtime):
     exact = True
 
     def version(self) -> str:
-        """As in 'reference (numpy 2.4.6)'."""
-        return f"reference (numpy {np.__version__})"
+        """As in 'reference 0.1.0'."""
+        return f"reference {__version__}"
 
     @contextmanager
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:
