@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import hashlib
 import logging
@@ -97,6 +98,7 @@ def launch(devices: int = 1, nodes: int = 1) -> Fabric:
                 f"{devices * nodes} processes could not meet at {where} ({error}); "
                 "check MASTER_ADDR and MASTER_PORT, and start one command on each node"
             ) from None
+        atexit.register(_leave)
     return fabric
 
 
@@ -260,6 +262,14 @@ class _Run:
         rank, world = self.fabric.global_rank, self.fabric.world_size
         moved: Batch = self.fabric.to_device(tuple(t[rank::world] if world > 1 else t for t in batch))
         return moved
+
+
+def _leave() -> None:
+    """Close the connections between the processes while Python still runs: their threads must not outlive it."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _check_machine(devices: int, nodes: int, gpus: int | None) -> None:

@@ -140,10 +140,13 @@ class Fit:
                 "row": self._row(net, label, role, steps, fitted),
             }
             if self.fabric.is_global_zero:
+                # Beside the checkpoint, whose hash must be the same when the same training is done again.
+                files.write_text(self.out / f"{name}.timing.json", files.canonical_json({"seconds": round(fitted.seconds, 2)}))
                 save_checkpoint(folder, net, facts)
             self.fabric.barrier()
             done = open_checkpoint(folder)
-        self.rows.append(dict(done.facts["row"]))
+        timing = json.loads((self.out / f"{name}.timing.json").read_text())
+        self.rows.append({**done.facts["row"], **timing})
         return done
 
     def _initial(self, steps: int | None, source: Checkpoint | None) -> Net:
@@ -196,7 +199,6 @@ class Fit:
             "score": self._accuracy(net, steps, "test"),
             "validation": fitted.score,
             "epochs": fitted.epochs_run,
-            "seconds": round(fitted.seconds, 2),
             "spikes_per_neuron": rates,
             "estimates": estimates,
         }

@@ -138,8 +138,9 @@ def _place_in_class(labels: np.ndarray) -> np.ndarray:
 def _checked(place: Path, images: np.ndarray, labels: np.ndarray) -> Split:
     if len(images) != len(labels) or not len(images):
         raise Broken(f"{place}: {len(images)} images have {len(labels)} labels; get the files again")
-    if labels.max() > 9:
-        raise Broken(f"{place}: there is a label {labels.max()}, but ten classes; get the files again")
+    odd = labels[(labels < 0) | (labels > 9)]
+    if len(odd):
+        raise Broken(f"{place}: there is a label {odd[0]}, but ten classes; get the files again")
     return images, labels.astype(np.int64)
 
 
@@ -176,12 +177,12 @@ def _read_jpegs(path: Path) -> Split:
     from PIL import Image
 
     try:
-        with np.load(path) as packed:
+        with path.open("rb") as file, np.load(file) as packed:
             jpeg, offsets, labels = packed["jpeg"], packed["offsets"], packed["labels"]
         images = np.empty((len(offsets) - 1, 3, 32, 32), np.uint8)
         for i in range(len(images)):
             with Image.open(BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes()), formats=("JPEG",)) as image:
                 images[i] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise Broken(f"{path} is not an archive of 32x32 JPEG images ({error}); get it again") from None
     return images, labels
