@@ -130,7 +130,7 @@ class Fit:
         if done is None or done.facts.get("key") != key:
             torch.manual_seed(self.options.seed)
             net = self._initial(steps, source)
-            fitted = self._train(net, name, label, steps, plan)
+            fitted = self._train(net, name, label, steps, plan, key)
             facts = {
                 "family": "iir_snn",
                 "name": self.out.parent.name,
@@ -165,7 +165,7 @@ class Fit:
         set_thresholds(net, batch, steps, self.options.percentile)
         return net
 
-    def _train(self, net: Net, name: str, label: str, steps: int | None, plan: Plan | None) -> Fitted:
+    def _train(self, net: Net, name: str, label: str, steps: int | None, plan: Plan | None, key: str) -> Fitted:
         from edgekit.train import fit
 
         if plan is None:
@@ -175,7 +175,7 @@ class Fit:
         task = Task(self.data, self.options, steps)
         return fit(
             self.fabric, net, task, plan, seed=self.options.seed, state_folder=self.out / f"{name}.state",
-            progress=self.progress, what=label,
+            progress=self.progress, what=label, key=key,
         )  # fmt: skip
 
     def _accuracy(self, net: Net, steps: int | None, split: str) -> float:
