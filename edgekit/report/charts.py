@@ -19,7 +19,7 @@ WIDTH = 380  # pixels; a phone shows it at about this size, so that 12 px of tex
 _FONT = "Helvetica, Arial, sans-serif"
 # page.css gives each of these its dark counterpart
 INK, MUTED, GRID, BLUE, CARD = "#1f2328", "#59636e", "#e3e6ea", "#1f6feb", "#ffffff"
-CONTROLS = (("diamond", "#c2571a", "◆"), ("triangle-down", "#7a4fd0", "▼"), ("square", "#2b7a4b", "■"))
+CONTROLS = (("diamond", "#c2571a", "◆◇"), ("triangle-down", "#7a4fd0", "▼▽"), ("square", "#2b7a4b", "■□"))  # filled, hollow
 _LOG_FROM = 20.0  # largest / smallest from which an axis is logarithmic; below it starts at 0
 _REACH = 2.0  # a control farther below the rest than so many times their span is drawn on the axis' floor
 
@@ -61,7 +61,7 @@ def score_by_steps(run: Run) -> Figure | None:
     y_scale = alt.Scale(domain=[low, high], zero=False, nice=False)
     unit = ", %" if numbers.is_share(run) else ""
     x = alt.X("T:O", title="timesteps T", sort=sorted({r.steps or 0 for r in (*stages, *controls)}), axis=alt.Axis(labelAngle=0))
-    y = alt.Y("score:Q", scale=y_scale, title=f"{run.score_name}{unit}; the axis does not start at 0")
+    y = alt.Y("score:Q", scale=y_scale, title=f"{run.score_name}{unit}")
     points = _data({"T": r.steps, "score": scale * r.score, "text": numbers.score(run, r.score, unit=False)} for r in stages)
     line = alt.Chart(points)
     layers: list[Any] = [
@@ -74,14 +74,17 @@ def score_by_steps(run: Run) -> Figure | None:
         rule = alt.Chart(_data([{"score": scale * ann.score}])).mark_rule(color=MUTED, strokeDash=[5, 4], strokeWidth=1.5)
         layers.append(rule.encode(y=y))
         key.append(("╌", MUTED, f"{ann.label}: {numbers.score(run, ann.score)}"))
+    aside = min(20.0, 0.35 * WIDTH / len({r.steps for r in (*stages, *controls)}))  # beside the stage's number, in the same T
     for i, r in enumerate(controls):
-        shape, colour, mark = CONTROLS[i % len(CONTROLS)]
+        shape, colour, marks = CONTROLS[i % len(CONTROLS)]
         below = scale * r.score < low
         at = _data([{"T": r.steps, "score": max(scale * r.score, low)}])
-        drawn = alt.Chart(at).mark_point(shape=shape, color=colour, filled=not below, size=75, opacity=1, strokeWidth=1.5)
+        drawn = alt.Chart(at).mark_point(shape=shape, color=colour, filled=not below, size=75, opacity=1, strokeWidth=1.5, xOffset=aside)
         layers.append(drawn.encode(x=x, y=y))
-        key.append((mark, colour, f"{r.label}: {numbers.score(run, r.score)}" + (" (below the axis)" if below else "")))
-    caption = f"{run.test_samples:,} test samples. A control shows what the stages are worth; a mark drawn hollow lies below the axis."
+        key.append((marks[below], colour, f"{r.label}: {numbers.score(run, r.score)}" + (" (below the axis)" if below else "")))
+    caption = f"{run.test_samples:,} test samples. The axis does not start at 0." + (
+        " The controls say what the stages are worth." if controls else ""
+    )
     return Figure(f"{run.score_name.capitalize()} by timesteps", "counted", (("", _svg(alt.layer(*layers), 250)),), tuple(key), caption)
 
 
@@ -145,7 +148,7 @@ def latency(run: Run) -> Figure | None:
             tick = some.mark_rule(color=BLUE, strokeWidth=1.5)
             top = alt.Y("top:Q", scale=_row_scale(len(rows)), axis=None)
             layers.append(tick.encode(x=alt.X(f"{end}:Q", scale=scale, axis=x), y=top, y2="bottom:Q"))
-        dot = some.mark_point(stroke=BLUE, fill=CARD if hollow else BLUE, size=60, opacity=1, strokeWidth=1.5)
+        dot = some.mark_point(stroke=BLUE, fill=CARD if hollow else BLUE, size=45, opacity=1, strokeWidth=1.5)
         layers.append(dot.encode(x=alt.X("mid:Q", scale=scale, axis=x), y=middle))
     threads = "one thread, pinned to one core" if any(m.threads == 1 for _, m in found) else "all cores"
     key = [("●", BLUE, f"p50 between minimum and p90, {threads}")]

@@ -42,10 +42,10 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def difference(value: float | None) -> str:
-    """A difference of outputs: two digits, as in 1.2e-07."""
-    if value is None:
+    """A difference of outputs in two digits: 1.2e-07, and from a thousandth on 0.21."""
+    if value is None or not math.isfinite(value):
         return NONE
-    return "0" if value == 0 else f"{value:.1e}"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else significant(value, 2)
 
 
 def megabytes(count: int) -> str:
@@ -101,5 +101,5 @@ def engine(runtime: str) -> str:
 
 
 def engine_and_version(runtime: str) -> str:
-    """`lava-nc 0.10.0` of `lava-nc 0.10.0 with lava-dl 0.6.0`."""
-    return runtime.split(" with ", maxsplit=1)[0]
+    """`lava-nc 0.10.0` of `lava-nc 0.10.0 with lava-dl 0.6.0`: the first two words."""
+    return " ".join(runtime.split(" ")[:2])

@@ -12,8 +12,8 @@ from edgekit.report.data import BundleRow, Run, TrainingRow
 
 
 def verdict(run: Run) -> tuple[str, ...]:
-    """One sentence each on the score, the answers, the time and the energy; those that there is data for."""
-    return tuple(s for s in (_on_score(run), _on_answers(run), _on_time(run), _on_energy(run)) if s)
+    """The score first, then chance, answers, time and energy; those that there is data for."""
+    return tuple(s for s in (_on_score(run), _on_chance(run), _on_answers(run), _on_time(run), _on_energy(run)) if s)
 
 
 def stages(run: Run) -> list[TrainingRow]:
@@ -49,25 +49,26 @@ def _on_score(run: Run) -> str:
         if r.role == "control":
             gap = numbers.score_gap(run, r.score, last.score)
             text += f"; {r.label} reaches {numbers.score(run, r.score)}, {gap} {last.label}"
-    return f"{text}.{_chance(run, last.score)}"
+    return f"{text}."
 
 
 def _the(row: TrainingRow) -> str:
     return f"the {row.label}" if row.role == "ann" else row.label
 
 
-def _chance(run: Run, share: float) -> str:
+def _on_chance(run: Run) -> str:
     """The gap between two accuracies below which 95 % of the gaps of equal networks lie, as if tested on two sets.
 
     The two networks see the same samples, which makes chance gaps smaller: this errs on the careful side. Two
     successes and two failures are added (Agresti-Coull), since a share of 1 would give no spread at all.
     """
-    n = run.test_samples
-    if n < 1 or not numbers.is_share(run) or not 0 <= share <= 1:
+    n, there = run.test_samples, stages(run)
+    if n < 1 or not there or len(run.training) < 2 or not numbers.is_share(run):
         return ""
+    share = there[-1].score
     p = (share * n + 2) / (n + 4)
     gap = 100 * 1.96 * math.sqrt(2 * p * (1 - p) / (n + 4))
-    return f" With {n:,} test samples, a gap below {gap:.1f} points may be chance."
+    return f"With {n:,} test samples, a gap below {gap:.1f} points may be chance."
 
 
 def _on_answers(run: Run) -> str:
