@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +16,16 @@ import numpy as np
 
 from edgekit import __version__, files
 from edgekit.errors import Broken, EdgekitError
+from edgekit.program import Program
+from edgekit.program_check import check
+from edgekit.program_file import read_program
 from edgekit.signature import Signature
 
 MANIFEST = "bundle.json"
 GOLDEN = "golden.safetensors"
+TENSORS = "tensors.safetensors"
 EVIDENCE = "evidence"  # what was found out about the bundle later: verifications, measurements; not part of its hash
-FORMAT_VERSION = 1
-
-# The one program that this version can say: one graph, run once. Loops with state are the next version's.
-RUN_ONCE: Mapping[str, Any] = {"phases": [{"graph": "main", "run": "once"}]}
+FORMAT_VERSION = 2  # docs/bundle-format.md
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,28 @@ class Model:
     score_name: str
     score: float
     score_samples: int
+    steps: int | None = None  # timesteps of the trained network; None where it has none
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """One graph: the file that the engine opens, its own inputs and outputs, and inner tensors that can be asked for."""
+
+    file: str
+    signature: Signature
+    probes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"file": self.file, **self.signature.to_json(), "probes": list(self.probes)}
+
+
+@dataclass(frozen=True)
+class GoldenNote:
+    """Who computed the golden answers, and where their inputs come from."""
+
+    answers_by: str  # "torch 2.13.0, eager"
+    inputs_from: str  # "held-out test data", "drawn from the signature with seed 0"
 
 
 @dataclass(frozen=True)
@@ -70,21 +94,32 @@ class Manifest:
     name: str
     format: str  # onnx, openvino, nir, lava
     precision: str  # f32, int8
-    signature: Signature
-    graph: str  # the file that the engine opens
-    model: Model
+    signature: Signature  # of the whole program
+    graphs: Mapping[str, GraphFile]
+    program: Program
+    golden: GoldenNote
+    model: Model | None  # None: edgekit did not train it
     allowed: Allowed
     lineage: Lineage
-    probes: tuple[str, ...] = ()  # inner tensors that can be asked for: the spikes of each layer
+    variant: str = ""  # "fused": a loop unrolled into one graph
     details: Mapping[str, Any] = field(default_factory=dict)  # what only this format needs, documented by its exporter
-    program: Mapping[str, Any] = field(default_factory=lambda: dict(RUN_ONCE))
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """Inner tensors of all graphs: the spikes of each layer."""
+        return tuple(p for g in self.graphs.values() for p in g.probes)
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON values."""
-        data = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        plain = ("golden", "model", "allowed", "lineage")
+        data: dict[str, Any] = {"format_version": FORMAT_VERSION}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            data[f.name] = dataclasses.asdict(value) if f.name in plain and value is not None else value
         data["signature"] = self.signature.to_json()
-        data["probes"] = list(self.probes)
+        data["program"] = self.program.to_json()
+        data["graphs"] = {n: g.to_json() for n, g in self.graphs.items()}
         return data
 
 
@@ -92,7 +127,8 @@ class Manifest:
 class Golden:
     """Inputs with the answers of the trained float model (eager), and what an integer network must give exactly.
 
-    inputs, outputs: as in the signature. probes: uint8 spikes, in the shape of the layer.
+    inputs, outputs: as in the signature. probes: uint8 spikes, in the shape of the layer; of a graph in a loop with one
+    more axis 0, its calls in order.
     near: flat positions in a probe where |u/V - 1| < Allowed.near_threshold.
     exact: outputs of the integer reference on the same inputs; empty for float bundles.
     """
@@ -105,11 +141,8 @@ class Golden:
 
     def save(self, path: Path) -> None:
         """Write all arrays as safetensors, `<group>/<name>`."""
-        from safetensors.numpy import save_file
-
         groups = {g.name: getattr(self, g.name) for g in dataclasses.fields(self)}
-        flat = {f"{g}/{n}": np.ascontiguousarray(a) for g, arrays in groups.items() for n, a in arrays.items()}
-        save_file(flat, path)
+        files.save_tensors(path, {f"{g}/{n}": a for g, arrays in groups.items() for n, a in arrays.items()})
 
     @staticmethod
     def load(path: Path) -> Golden:
@@ -131,19 +164,27 @@ class Bundle:
     manifest: Manifest
     sha256: str
 
-    @property
-    def graph(self) -> Path:
+    def graph(self, name: str = "main") -> Path:
         """The file that the engine opens."""
-        return self.folder / self.manifest.graph
+        return self.folder / self.manifest.graphs[name].file
 
     @property
     def label(self) -> str:
-        """`nir:int8`: what tells this bundle from its sisters in a table."""
-        return f"{self.manifest.format}:{self.manifest.precision}"
+        """`nir:int8`, `onnx-fused:f32`: what tells this bundle from its sisters in a table."""
+        variant = f"-{self.manifest.variant}" if self.manifest.variant else ""
+        return f"{self.manifest.format}{variant}:{self.manifest.precision}"
 
     def golden(self) -> Golden:
         """The golden inputs and answers."""
         return Golden.load(self.folder / GOLDEN)
+
+    def goldens(self) -> list[Golden]:
+        """golden(), and the same at other sizes of the free dimensions."""
+        return [Golden.load(self.folder / name) for name in golden_files(self.manifest.files)]
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Tables, constants and initial states that the program names."""
+        return files.load_tensors(self.folder / TENSORS) if TENSORS in self.manifest.files else {}
 
     def write_evidence(self, name: str, data: Any) -> None:
         """Store a finding about this bundle beside it, stamped with its hash."""
@@ -192,20 +233,32 @@ def open_bundle(folder: Path | str) -> Bundle:
     for name, sha256 in manifest.files.items():
         if (folder / name).is_symlink() or files.sha256_of(folder / name) != sha256:
             raise Broken(f"{folder / name} was changed after the bundle was made; export the bundle again")
-    return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
+    bundle = Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
+    graphs = {n: g.signature for n, g in manifest.graphs.items()}
+    check(manifest.program, manifest.signature, graphs, bundle.tensors(), str(path))
+    return bundle
+
+
+def golden_files(names: Iterable[str]) -> list[str]:
+    """golden.safetensors, golden-2.safetensors, ... in this order."""
+    return sorted((n for n in names if re.fullmatch(r"golden(-[2-9])?\.safetensors", n)), key=lambda n: (len(n), n))
 
 
 @contextmanager
-def new_bundle(out: Path | str, manifest: Manifest, golden: Golden) -> Iterator[Path]:
+def new_bundle(
+    out: Path | str, manifest: Manifest, goldens: Sequence[Golden], tensors: Mapping[str, np.ndarray] | None = None
+) -> Iterator[Path]:
     """Give a draft folder to write graph files into; hash and rename it to `out` when the block ends well."""
     with files.folder_draft(Path(out)) as draft:
         yield draft
-        golden.save(draft / GOLDEN)
+        for i, golden in enumerate(goldens):
+            golden.save(draft / (f"golden-{i + 1}.safetensors" if i else GOLDEN))
+        if tensors:
+            files.save_tensors(draft / TENSORS, tensors)
         hashes = {str(p.relative_to(draft)): files.sha256_of(p) for p in sorted(draft.rglob("*")) if p.is_file()}
-        if manifest.graph not in hashes:
-            raise EdgekitError(
-                f"the exporter promised {manifest.graph} but wrote {sorted(hashes)}: a defect in edgekit"
-            )
+        absent = {g.file for g in manifest.graphs.values()} - set(hashes)
+        if absent:
+            raise EdgekitError(f"the exporter promised {sorted(absent)} but wrote {sorted(hashes)}: a defect in edgekit")
         sealed = dataclasses.replace(manifest, files=hashes)
         (draft / MANIFEST).write_text(files.canonical_json(sealed.to_json()))
 
@@ -229,16 +282,27 @@ def _manifest(data: Any, where: str) -> Manifest:
             "export it again, or use the edgekit that made it"
         )
     manifest: Manifest = _read(Manifest, data, where)
-    if manifest.program != RUN_ONCE:
-        raise Broken(f"{where}: holds a program with a loop, which this edgekit cannot run; use a newer edgekit")
-    for name in (manifest.graph, *manifest.files):
+    for graph in manifest.graphs.values():
+        if graph.file not in manifest.files:
+            raise Broken(f"{where}: the graph file '{graph.file}' is not listed in 'files'")
+    for name in manifest.files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise Broken(f"{where}: the file '{name}' would lie outside the bundle")
     return manifest
 
 
-_NESTED = {"model": Model, "allowed": Allowed, "lineage": Lineage}
-_PLAIN: dict[str, Any] = {"str": str, "float": (int, float), "int": int, "bool": bool, "Mapping": dict, "tuple": list}
+def _graph_file(data: Any, where: str) -> GraphFile:
+    if not isinstance(data, dict) or set(data) != {"file", "inputs", "outputs", "probes"}:
+        raise Broken(f"{where}: a graph has the fields file, inputs, outputs, probes")
+    if not isinstance(data["file"], str) or not isinstance(data["probes"], list):
+        raise Broken(f"{where}: 'file' must be a name and 'probes' a list of names")
+    signature = Signature.from_json({"inputs": data["inputs"], "outputs": data["outputs"]}, where)
+    return GraphFile(data["file"], signature, tuple(map(str, data["probes"])))
+
+
+_NESTED = {"model": Model, "allowed": Allowed, "lineage": Lineage, "golden": GoldenNote}
+_PLAIN: dict[str, Any] = {"str": str, "float": (int, float), "int": int, "bool": bool, "Mapping": dict, "tuple": list,
+                          "int | None": (int, type(None))}
 
 
 def _read(cls: Any, data: Any, where: str) -> Any:
@@ -253,9 +317,17 @@ def _read(cls: Any, data: Any, where: str) -> Any:
 def _field(name: str, declared: str, value: Any, where: str) -> Any:
     if name == "signature":
         return Signature.from_json(value, where)
+    if name == "program":
+        return read_program(value, where)
+    if name == "graphs":
+        if not isinstance(value, dict) or not value:
+            raise Broken(f"{where}: 'graphs' must name at least one graph")
+        return {n: _graph_file(g, f"{where}: graph '{n}'") for n, g in value.items()}
+    if name == "model" and value is None:
+        return None
     if name in _NESTED:
         return _read(_NESTED[name], value, f"{where}: {name}")
     kind = declared.split("[", maxsplit=1)[0]
-    if not isinstance(value, _PLAIN[kind]) or (kind in ("int", "float") and isinstance(value, bool)):
+    if not isinstance(value, _PLAIN[kind]) or (kind in ("int", "float", "int | None") and isinstance(value, bool)):
         raise Broken(f"{where}: '{name}' must be {kind}, found {value!r}")
     return tuple(value) if kind == "tuple" else value

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,14 @@ def load_tensors(path: Path) -> dict[str, np.ndarray]:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise Broken(f"{path}: not a safetensors file ({error})") from None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file; zero-dimensional arrays stay so."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({n: np.require(a, requirements="C") for n, a in tensors.items()}, path)
 
 
 @contextmanager

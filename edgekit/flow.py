@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from edgekit import recipe as recipes
 from edgekit import registry, report, spiking_net
-from edgekit.bundle import MANIFEST, Bundle, open_bundle
+from edgekit.bundle import MANIFEST, Bundle, golden_files, open_bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError, Missing, NotEqual, no_such
 from edgekit.estimate import Estimate, count, count_ann, price, prices_of
@@ -155,8 +156,9 @@ def calibrate(source: Path, method: str, out: Path) -> Bundle:
 
 def load_trained(checkpoint: Path) -> Trained:
     """The trained model of a checkpoint folder, or of the folder of a whole run."""
-    if (checkpoint / "train" / "t1").is_dir():
-        checkpoint = checkpoint / "train" / "t1"
+    stages = [p for p in (checkpoint / "train").glob("t*") if re.fullmatch(r"t\d+", p.name)]
+    if stages:
+        checkpoint = min(stages, key=lambda p: int(p.name[1:]))
     facts = open_checkpoint(checkpoint).facts
     return registry.find(Family, str(facts["family"])).load(checkpoint)
 
@@ -183,8 +185,15 @@ def deploy_formats(recipe: Path | str) -> tuple[str, ...]:
 
 
 def runtimes_of(fmt: str) -> list[str]:
-    """The runtimes that open a format."""
-    return [n for n in registry.names(Runtime) if fmt in registry.load(Runtime, n).formats]
+    """The runtimes that `deploy` runs a format on."""
+    parts = {n: registry.load(Runtime, n) for n in registry.names(Runtime)}
+    return [n for n, part in parts.items() if fmt in part.formats and not part.optional]
+
+
+def all_runtimes_of(fmt: str) -> list[str]:
+    """Every runtime that opens a format."""
+    parts = {n: registry.load(Runtime, n) for n in registry.names(Runtime)}
+    return [n for n, part in parts.items() if fmt in (*part.formats, *part.also_opens)]
 
 
 def check_ready(formats: Sequence[str], allow_missing: bool = False) -> dict[str, str]:
@@ -230,10 +239,11 @@ def profile(bundle: Bundle, runtime: str = "", threads: int = 1, seconds: float 
 
 def _runtime_for(bundle: Bundle, name: str) -> Runtime:
     part = registry.find(Runtime, name)
-    if bundle.manifest.format not in part.formats:
+    opens = (*part.formats, *part.also_opens)
+    if bundle.manifest.format not in opens:
         raise EdgekitError(
-            f"runtime '{name}' opens {', '.join(part.formats)}, but {bundle.folder} holds {bundle.manifest.format}; "
-            f"it runs on: {', '.join(runtimes_of(bundle.manifest.format))}"
+            f"runtime '{name}' opens {', '.join(opens)}, but {bundle.folder} holds {bundle.manifest.format}; "
+            f"it runs on: {', '.join(all_runtimes_of(bundle.manifest.format))}"
         )
     if reason := part.ready():
         raise Missing(f"runtime '{name}' is not ready: {reason}")
@@ -361,7 +371,7 @@ def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
     return BundleRow(
         label=bundle.label, format=bundle.manifest.format, precision=bundle.manifest.precision,
         folder=str(bundle.folder.relative_to(out)), sha256=bundle.sha256,
-        bytes_total=sum((bundle.folder / f).stat().st_size for f in bundle.manifest.files if f != "golden.safetensors"),
+        bytes_total=sum((bundle.folder / f).stat().st_size for f in bundle.manifest.files if not golden_files([f])),
         verifications=read("verify", VerificationRow.from_json),
         measurements=read("profile", Measurement.from_json),
         estimates=tuple(recipes.fill(Estimate, e, "estimate") for e in stored["estimates"]),

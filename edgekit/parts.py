@@ -7,7 +7,7 @@ that must be importable, and is checked before any work starts. A part imports o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from edgekit.bundle import Allowed, Bundle, Golden, Model
+from edgekit.bundle import Allowed, Bundle, Golden, GoldenNote, GraphFile, Lineage, Manifest, Model
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress
+from edgekit.program import Program
 from edgekit.signature import Signature
 from edgekit.spiking_net import SpikingNet
 
@@ -44,26 +45,53 @@ class Score:
 
 
 class Trained(ABC):
-    """A trained model as the exporters see it; made by Family.load from a checkpoint folder."""
+    """A trained model as the exporters see it; made by Family.load from a checkpoint, or from a user's own file."""
 
     name: str  # of the recipe
-    sha256: str  # of the checkpoint
-    signature: Signature
-    model: Model
+    sha256: str  # of the checkpoint or file
+    signature: Signature  # of the whole program
+    program: Program
+    graphs: Mapping[str, Signature]  # of each graph that the program runs
+    probes: Mapping[str, tuple[str, ...]] = {}  # graph -> names of its spiking layers, in order
+    tensors: Arrays = {}  # tables, constants and initial states that the program names
+    model: Model | None
     allowed: Allowed  # of the f32 export
-    probes: tuple[str, ...] = ()  # names of the spiking layers, in order
+    golden_note: GoldenNote
+
+    def module(self, graph: str = "main") -> torch.nn.Module:
+        """A graph to export, in eval mode: its inputs in order -> (outputs..., probes...)."""
+        raise EdgekitError(f"'{self.name}' is no torch model")
+
+    def dynamic_shapes(self, graph: str = "main") -> Mapping[str, Mapping[int, Any]]:
+        """Graph input -> axis -> torch.export.Dim of each free size."""
+        import torch
+
+        dims: dict[str, Any] = {}
+        return {
+            t.name: {i: dims.setdefault(n, torch.export.Dim(n)) for i, n in enumerate(t.shape) if isinstance(n, str)}
+            for t in self.graphs[graph].inputs
+        }
+
+    def onnx_model(self, graph: str = "main") -> bytes | None:
+        """The graph as a serialized ONNX model, where the model came as one."""
+        return None
 
     @abstractmethod
-    def module(self) -> torch.nn.Module:
-        """The network to export, in eval mode: the signature's inputs in order -> (outputs..., probes...)."""
-
-    @abstractmethod
-    def golden(self) -> Golden:
-        """Held-out inputs and the eager answers of the trained network (not of the exported form)."""
+    def goldens(self) -> Sequence[Golden]:
+        """Inputs and the answers of the model itself (not of the exported form); a second entry has other free sizes."""
 
     def spiking_net(self) -> SpikingNet:
         """The network as populations of threshold neurons; EdgekitError for a family that has none."""
         raise EdgekitError(f"'{self.name}' is not a one-timestep spiking network; formats nir and lava take only those")
+
+
+def manifest_of(source: Trained, fmt: str, file_names: Mapping[str, str], lineage: Lineage) -> Manifest:
+    """The manifest of a float bundle made straight from a trained model; `file_names`: graph -> its file."""
+    graphs = {n: GraphFile(file_names[n], s, source.probes.get(n, ())) for n, s in source.graphs.items()}
+    return Manifest(
+        name=source.name, format=fmt, precision="f32", signature=source.signature, graphs=graphs, program=source.program,
+        golden=source.golden_note, model=source.model, allowed=source.allowed, lineage=lineage,
+    )  # fmt: skip
 
 
 class Family(Part):
@@ -83,9 +111,9 @@ class Family(Part):
         """The trained model of a checkpoint folder."""
 
     @abstractmethod
-    def score(self, recipe: Mapping[str, Any], run: Callable[[Arrays], Arrays], limit: int | None = None) -> Score:
+    def score(self, model: Model, run: Callable[[Arrays], Arrays], limit: int | None = None) -> Score:
         """The task score of `run` (inputs by name -> outputs by name, any batch size) over the test data, or over its
-        first `limit` samples. `recipe` is Model.recipe of a bundle."""
+        first `limit` samples. `model` is that of the bundle."""
 
 
 class Exporter(Part):
@@ -116,11 +144,30 @@ class Calibrator(Part):
 
 
 class Session(ABC):
-    """An opened bundle on an engine."""
+    """An opened bundle on an engine: its whole program."""
 
     @abstractmethod
-    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """One inference, any batch size that the signature allows: outputs, and probes when opened with them."""
+    def run(self, inputs: Arrays, seed: int | None = None) -> dict[str, np.ndarray]:
+        """One inference, any free sizes that the signature allows: outputs, and probes when opened with them.
+
+        seed: of the program's noise; None takes the program's own.
+        """
+
+    def begin(self, inputs: Arrays, seed: int | None = None) -> None:
+        """Start a stream anew, given the inputs that are not streamed."""
+        raise EdgekitError("this runtime runs whole inputs only; a stream needs onnxruntime, openvino or the C++ runtime")
+
+    def push(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Give a stream more of its input, of any length: the outputs of the chunks that are whole now, joined."""
+        raise EdgekitError("this runtime runs whole inputs only; a stream needs onnxruntime, openvino or the C++ runtime")
+
+    def close(self) -> dict[str, np.ndarray]:
+        """End a stream: the outputs of the tail and of the phases after it."""
+        raise EdgekitError("this runtime runs whole inputs only; a stream needs onnxruntime, openvino or the C++ runtime")
+
+    def run_pieces(self, inputs: Arrays, sizes: Sequence[int], seed: int | None = None) -> dict[str, np.ndarray]:
+        """A stream over whole inputs, pushed in pieces of these sizes along its axis (the sizes repeat)."""
+        raise EdgekitError("this runtime runs whole inputs only; a stream needs onnxruntime, openvino or the C++ runtime")
 
     def bind(self, inputs: Arrays) -> Callable[[], None]:
         """A function that runs once on buffers bound here: what is timed. Engines with bound buffers override it."""
@@ -131,12 +178,40 @@ class Session(ABC):
         return once
 
 
+class Graph(ABC):
+    """One graph of a bundle, opened on an engine; a program runs it through execute.Execution."""
+
+    @abstractmethod
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+        """A function that runs the graph once, reading and writing exactly these C-contiguous arrays. Several bindings
+        of one graph may exist at a time; `outputs` may leave outputs out."""
+
+    @abstractmethod
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Run once; the engine allocates the outputs, whatever their sizes."""
+
+    def hold(self, states: Mapping[str, str]) -> bool:
+        """Ask the engine to keep states (graph output -> graph input of the next run) itself. Called before the first
+        run; True when it does, and then neither side of a pair is bound any more."""
+        return False
+
+    def set_held(self, values: Arrays) -> None:
+        """Give held states (by graph input) their values."""
+        raise NotImplementedError
+
+    def held(self, name: str) -> np.ndarray:
+        """The value of a held state (by graph input) now."""
+        raise NotImplementedError
+
+
 class Runtime(Part):
     """An engine that opens bundles."""
 
     formats: ClassVar[tuple[str, ...]]
+    also_opens: ClassVar[tuple[str, ...]] = ()  # formats that another runtime is the usual one for
     simulates: ClassVar[str] = ""  # "Loihi": its times say nothing of the device
     exact: ClassVar[bool] = False  # its answers are the integer reference's, bit for bit
+    optional: ClassVar[bool] = False  # `deploy` works without it; `verify --all-runtimes` uses it where it is ready
 
     @abstractmethod
     def version(self) -> str:

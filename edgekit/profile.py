@@ -73,9 +73,7 @@ def measure_here(bundle: Bundle, name: str, threads: int, seconds: float) -> Mea
     pinned = threads == 1 and hasattr(os, "sched_setaffinity")
     if pinned:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    inputs = bundle.golden().inputs
-    batch = len(next(iter(inputs.values()))) if runtime.simulates else 1
-    inputs = {n: v[:batch] for n, v in inputs.items()}
+    inputs, batch = _inputs(bundle, runtime)
     with ExitStack() as stack:
         start = time.perf_counter_ns()
         session = stack.enter_context(runtime.open(bundle, threads=threads))
@@ -97,6 +95,16 @@ def measure_here(bundle: Bundle, name: str, threads: int, seconds: float) -> Mea
         memory_peak_mb=_peak_mb(), verdict=verdict, reasons=tuple(reasons), energy_mj=energy, energy_reason=energy_reason,
         samples_ms=tuple(float(f"{t:.6g}") for t in times),
     )  # fmt: skip
+
+
+def _inputs(bundle: Bundle, runtime: Runtime) -> tuple[dict[str, np.ndarray], int]:
+    """Golden inputs, one sample where the batch is free; all of them on a simulator. (inputs, samples in them)"""
+    inputs = dict(bundle.golden().inputs)
+    free = [t.name for t in bundle.manifest.signature.inputs if t.shape and t.shape[0] == "batch"]
+    batch = len(inputs[free[0]]) if free else 1
+    if not runtime.simulates:
+        inputs, batch = {n: v[:1] if n in free else v for n, v in inputs.items()}, 1
+    return inputs, batch
 
 
 def _sample(once: Callable[[], None]) -> tuple[float, bool]:

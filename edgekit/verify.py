@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgekit.bundle import Bundle, Golden
 from edgekit.errors import EdgekitError
 from edgekit.parts import Family, Runtime, Session
 
+SPLITS = 4  # a stream is run once more whole and three times in pieces
 SIMULATED_SCORE = 500  # test samples scored on a simulator of a chip, where each takes tens of milliseconds
 
 
@@ -36,6 +38,7 @@ class Verification:
     note: str = ""
     flips: tuple[str, ...] = ()  # "conv1[3, 0, 2, 5]": the first flips by name
     golden_samples: int = 0
+    pieces_equal: int = 0  # of SPLITS runs of a stream: again, and in pieces of random sizes
 
     @property
     def passed(self) -> bool:
@@ -54,55 +57,115 @@ class Verification:
 
 
 def verify(bundle: Bundle, runtime: Runtime, score_limit: int | None = None) -> Verification:
-    """Run the golden inputs and the family's test data; score_limit 0 leaves the score out."""
-    golden = bundle.golden()
-    with runtime.open(bundle, probes=True) as session:
-        answers = session.run(golden.inputs)
-    found = compare(bundle, golden, answers)
-    if score_limit == 0:
-        score, reference, samples, note = None, None, 0, "the score was not asked for"
-    else:
-        with runtime.open(bundle) as session:
-            limit = SIMULATED_SCORE if runtime.simulates and score_limit is None else score_limit
-            score, reference, samples, note = _score(bundle, session, limit)
-    failures = list(found.pop("failures"))
+    """Run the golden inputs and the family's test data; score_limit 0 leaves the score out.
+
+    With probes every inner tensor is looked at; without, buffers are bound and states stay in the engine. Both ways must
+    give the golden answers.
+    """
+    goldens = bundle.goldens()
+    with ExitStack() as stack:
+        plain = stack.enter_context(runtime.open(bundle))
+        probed = stack.enter_context(runtime.open(bundle, probes=True)) if bundle.manifest.probes else plain
+        found = Comparison(bundle)
+        for golden in goldens:
+            found.compare(golden, probed.run(golden.inputs))
+            if probed is not plain and not runtime.simulates:
+                found.compare(dataclasses.replace(golden, probes={}), plain.run(golden.inputs), repeats=True)
+        pieces = _pieces(bundle, plain, goldens[0], found.failures) if bundle.manifest.program.stream else 0
+        score, reference, samples, note = _score(bundle, runtime, plain, score_limit)
     allowed = bundle.manifest.allowed
     if score is not None and reference is not None and score < reference - allowed.score_drop - 1e-9:
-        failures.append(
+        found.failures.append(
             f"the score on {samples} samples is {score:.4f}, the trained network's {reference:.4f}; "
             f"allowed is a loss of {allowed.score_drop:g}"
         )
     return Verification(
         runtime=runtime.version(), score=score, score_reference=reference, score_samples=samples, note=note,
-        failures=tuple(failures), golden_samples=len(next(iter(golden.inputs.values()))), **found,
+        golden_samples=sum(_samples(g) for g in goldens), pieces_equal=pieces, **found.fields(),
     )  # fmt: skip
 
 
 def compare(bundle: Bundle, golden: Golden, answers: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The fields of a Verification that answers on golden inputs decide.
+    """The fields of a Verification that answers on golden inputs decide."""
+    found = Comparison(bundle)
+    found.compare(golden, answers)
+    return found.fields()
+
+
+class Comparison:
+    """What was found so far, golden by golden.
 
     A flip counts as near when that spike is within the threshold's rounding in the trained network; an image with a
     flip is taken out of the comparison of outputs, since everything behind the flip may differ.
     """
-    failures: list[str] = []
-    exact = bundle.manifest.allowed.exact
-    spikes = _Spikes(len(next(iter(golden.inputs.values()))))
-    if not exact:  # a quantised network spikes for itself: it is held against the integer reference instead
-        for name, expected in golden.probes.items():
-            if name in answers:
-                failures += spikes.compare(name, expected, answers[name], golden.near.get(name))
-    worst, mean = _outputs(bundle, golden, answers, ~spikes.flipped, failures)
-    return {
-        "output_max_abs": worst,
-        "output_mean_abs": mean,
-        "spikes_compared": spikes.compared,
-        "spike_flips": len(spikes.names) if spikes.compared else None,
-        "spike_flips_near": spikes.near if spikes.compared else None,
-        "images_with_flips": int(spikes.flipped.sum()),
-        "exact_mismatches": _integers(golden, answers, failures) if exact else None,
-        "failures": failures,
-        "flips": tuple(spikes.names[:20]),
-    }
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle, self._exact = bundle, bundle.manifest.allowed.exact
+        self._loops = {p: bundle.manifest.program.loops(n) for n, g in bundle.manifest.graphs.items() for p in g.probes}
+        self.failures: list[str] = []
+        self._worst: float | None = None
+        self._means: list[float] = []
+        self._flips: list[str] = []
+        self._compared = self._near = self._images = self._mismatches = 0
+
+    def compare(self, golden: Golden, answers: Mapping[str, np.ndarray], repeats: bool = False) -> None:
+        """Take in the answers to one golden; `repeats`: the same inputs were compared with their spikes before."""
+        spikes = _Spikes(_samples(golden))
+        if not self._exact:  # a quantised network spikes for itself: it is held against the integer reference instead
+            self.failures += spikes.compare_all(golden, answers, self._loops)
+        self._compared += spikes.compared
+        self._near += spikes.near
+        self._flips += spikes.names
+        self._images += int(spikes.flipped.sum())
+        if repeats and self._flips:
+            return  # which images flip is known only where spikes are seen
+        outputs: list[str] = []
+        worst, mean = _outputs(self._bundle, golden, answers, ~spikes.flipped, outputs)
+        self.failures += [o for o in outputs if o not in self.failures]
+        if worst is not None and mean is not None:
+            self._worst = max(worst, self._worst or 0.0)
+            self._means.append(mean)
+        if self._exact and not repeats:
+            self._mismatches += _integers(golden, answers, self.failures)
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of a Verification that are decided here."""
+        return {
+            "output_max_abs": self._worst,
+            "output_mean_abs": max(self._means) if self._means else None,
+            "spikes_compared": self._compared,
+            "spike_flips": len(self._flips) if self._compared else None,
+            "spike_flips_near": self._near if self._compared else None,
+            "images_with_flips": self._images,
+            "exact_mismatches": self._mismatches if self._exact else None,
+            "failures": tuple(self.failures),
+            "flips": tuple(self._flips[:20]),
+        }
+
+
+def _samples(golden: Golden) -> int:
+    """The batch of the golden inputs; 1 for a scalar."""
+    first = next(iter(golden.inputs.values()), np.zeros(1))
+    return len(first) if first.ndim else 1
+
+
+def _pieces(bundle: Bundle, session: Session, golden: Golden, failures: list[str]) -> int:
+    """A stream pushed in random pieces must give what it gives whole, bit for bit, and so again after a new start."""
+    stream = bundle.manifest.program.stream
+    assert stream is not None
+    whole = session.run(golden.inputs)
+    longest = max(golden.inputs[n].shape[f.axis] for n, f in stream.feeds.items())
+    most = max(2, min(longest, 3 * max(f.hop or 1 for f in stream.feeds.values())))
+    rng = np.random.default_rng(0)
+    equal = 0
+    for attempt in range(SPLITS):
+        sizes = [int(n) for n in rng.integers(1, most, 20)]
+        again = session.run_pieces(golden.inputs, sizes) if attempt else session.run(golden.inputs)
+        differing = [n for n, v in whole.items() if not np.array_equal(v, again[n], equal_nan=v.dtype.kind == "f")]
+        how = f"pushed in pieces of {sizes[:4]}..." if attempt else "run again from the start"
+        failures += [f"output '{n}' differs when the stream is {how}" for n in differing]
+        equal += not differing
+    return equal
 
 
 class _Spikes:
@@ -114,15 +177,34 @@ class _Spikes:
         self.names: list[str] = []
         self.near = self.compared = 0
 
-    def compare(self, name: str, expected: np.ndarray, got: np.ndarray, near: np.ndarray | None) -> list[str]:
-        """Take in one layer; the failures it shows."""
+    def compare_all(self, golden: Golden, answers: Mapping[str, np.ndarray], loops: Mapping[str, bool]) -> list[str]:
+        """Take in all probes: call by call where a graph runs in a loop, since a flip decides what comes after it."""
+        failures, wholes = [], {}
+        for name, expected in golden.probes.items():
+            if name not in answers:
+                continue
+            got = answers[name]
+            if got.shape != expected.shape:
+                failures.append(f"spikes of '{name}' have the shape {got.shape}, expected {expected.shape}")
+                continue
+            near = np.zeros(expected.size, bool)
+            near[golden.near.get(name, np.zeros(0, np.int64))] = True
+            wholes[name] = (expected, got, near.reshape(expected.shape))
+        for call in range(max((len(e) for n, (e, _, _) in wholes.items() if loops.get(n)), default=1)):
+            for name, whole in wholes.items():
+                if loops.get(name):
+                    failures += self._compare(f"{name}@{call}", *(a[call] for a in whole))
+                elif call == 0:
+                    failures += self._compare(name, *whole)
+        return failures
+
+    def _compare(self, name: str, expected: np.ndarray, got: np.ndarray, near: np.ndarray) -> list[str]:
+        """Take in one layer of one call; the failures it shows."""
         self.compared += expected.size
-        if got.shape != expected.shape:
-            return [f"spikes of '{name}' have the shape {got.shape}, expected {expected.shape}"]
         where = np.flatnonzero(got.astype(np.uint8) != expected)
         images = where // (expected.size // len(self.flipped))
         own = where[~self.flipped[images]]
-        is_near = np.isin(own, np.zeros(0, np.int64) if near is None else near)
+        is_near = near.reshape(-1)[own]
         labels = [f"{name}{[int(i) for i in np.unravel_index(p, expected.shape)]}" for p in own]
         self.names += labels
         self.near += int(is_near.sum())
@@ -141,13 +223,15 @@ def _outputs(
         if got.shape != expected.shape or not np.isfinite(got).all():
             failures.append(f"output '{name}' has the shape {got.shape} or is not finite, expected {expected.shape}")
             continue
-        difference = np.abs(got.astype(np.float64) - expected)[equal]
+        difference = np.abs(got.astype(np.float64) - expected)
+        if not equal.all():
+            difference = difference[equal]
         if not difference.size:
             failures.append(f"every golden image has a flipped spike: output '{name}' cannot be compared")
             continue
         worst = max(worst, float(difference.max()))
         means.append(float(difference.mean()))
-        limit = bundle.manifest.allowed.output_max_abs.get(name)
+        limit = bundle.manifest.allowed.output_max_abs.get(name, None if bundle.manifest.allowed.exact else 0.0)
         if limit is not None and difference.max() > limit:
             failures.append(f"output '{name}' differs by {difference.max():.3g}; allowed {limit:g}")
     return (worst, max(means)) if means else (None, None)
@@ -169,12 +253,18 @@ def _integers(golden: Golden, answers: Mapping[str, np.ndarray], failures: list[
     return mismatches
 
 
-def _score(bundle: Bundle, session: Session, limit: int | None) -> tuple[float | None, float | None, int, str]:
+def _score(
+    bundle: Bundle, runtime: Runtime, session: Session, limit: int | None
+) -> tuple[float | None, float | None, int, str]:
     """(score, reference, samples, why not). The reference is known for the whole test data only."""
     model = bundle.manifest.model
+    if limit == 0:
+        return None, None, 0, "the score was not asked for"
+    if model is None:
+        return None, None, 0, "no score: edgekit knows no task for this model"
     try:
         family = registry.find(Family, model.family)
-        score = family.score(model.recipe, session.run, limit)
+        score = family.score(model, session.run, SIMULATED_SCORE if runtime.simulates and limit is None else limit)
     except EdgekitError as error:
         return None, None, 0, f"no score: {error}"
     whole = score.samples == model.score_samples

@@ -57,10 +57,11 @@ class Lava(Exporter):
             return done
         net = spiking_net.load(source.folder / INTEGER_NET)
         layers = netx_layers(net)
+        graphs = {"main": dataclasses.replace(source.manifest.graphs["main"], file=MODEL)}
         manifest = dataclasses.replace(
-            source.manifest, format="lava", graph=MODEL, lineage=lineage, details=_details(net, layers), files={}
+            source.manifest, format="lava", graphs=graphs, lineage=lineage, details=_details(net, layers), files={}
         )
-        with bundles.new_bundle(out, manifest, source.golden()) as draft:
+        with bundles.new_bundle(out, manifest, [source.golden()]) as draft:
             shutil.copyfile(source.folder / INTEGER_NET, draft / INTEGER_NET)
             write_netx(net, layers, draft / MODEL)
         return bundles.open_bundle(out)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit import nir_file, spiking_net
-from edgekit.bundle import Bundle, Lineage, Manifest, done_already, new_bundle, open_bundle
-from edgekit.parts import Exporter, Trained
+from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
+from edgekit.parts import Exporter, Trained, manifest_of
 
 
 class Nir(Exporter):
@@ -27,10 +27,8 @@ class Nir(Exporter):
         if done := done_already(out, lineage):
             return done
         net = source.spiking_net()
-        manifest = Manifest(
-            source.name, "nir", "f32", source.signature, "model.nir", source.model, source.allowed, lineage, source.probes
-        )  # fmt: skip
-        with new_bundle(out, manifest, source.golden()) as draft:
+        manifest = manifest_of(source, "nir", {"main": "model.nir"}, lineage)
+        with new_bundle(out, manifest, source.goldens()) as draft:
             nir_file.write(net, draft / "model.nir")
             spiking_net.save(net, draft / "spiking_net.safetensors")
         return open_bundle(out)

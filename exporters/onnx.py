@@ -8,11 +8,15 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgekit.bundle import Bundle, Lineage, Manifest, done_already, new_bundle, open_bundle
+from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError
-from edgekit.parts import Exporter, Trained
+from edgekit.parts import Exporter, Trained, manifest_of
+from edgekit.signature import Signature
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Onnx(Exporter):
@@ -34,36 +38,45 @@ class Onnx(Exporter):
         lineage = Lineage("export onnx", source.sha256, dict(options), tools)
         if done := done_already(out, lineage):
             return done
-        golden = source.golden()
-        manifest = Manifest(
-            source.name,
-            "onnx",
-            "f32",
-            source.signature,
-            "model.onnx",
-            source.model,
-            source.allowed,
-            lineage,
-            source.probes,
-        )
-        proto = self._graph(source, options["opset"])
-        with new_bundle(out, manifest, golden) as draft:
-            (draft / "model.onnx").write_bytes(proto.SerializeToString(deterministic=True))
+        names = {n: "model.onnx" if n == "main" else f"{n}.onnx" for n in source.graphs}
+        with new_bundle(out, manifest_of(source, "onnx", names, lineage), source.goldens(), source.tensors) as draft:
+            for graph, file in names.items():
+                proto = self._graph(source, graph, options["opset"])
+                (draft / file).write_bytes(proto.SerializeToString(deterministic=True))
         return open_bundle(out)
 
-    def _graph(self, source: Trained, opset: int) -> Any:
+    def _graph(self, source: Trained, graph: str, opset: int) -> Any:
         import onnx
+
+        whole = source.onnx_model(graph)
+        proto = onnx.load_from_string(whole if whole is not None else self._traced(source, graph, opset))
+        _drop_outputs(proto.graph, set(source.probes.get(graph, ())))
+        _name_dimensions(proto.graph, source.graphs[graph])
+        del proto.metadata_props[:]
+        for node in proto.graph.node:  # stack traces of the exporting machine
+            del node.metadata_props[:]
+        onnx.helper.set_model_props(proto, {"edgekit": source.name, "checkpoint_sha256": source.sha256})
+        proto.producer_name = "edgekit"
+        onnx.checker.check_model(proto, full_check=True)
+        names, outputs = [o.name for o in proto.graph.output], [t.name for t in source.graphs[graph].outputs]
+        if names != outputs:
+            raise EdgekitError(
+                f"the graph '{graph}' gives {names} where the signature says {outputs}: a defect in the family's module"
+            )
+        return proto
+
+    def _traced(self, source: Trained, graph: str, opset: int) -> bytes:
         import torch
 
-        module = source.module()
-        example, shapes = [], {}
-        for tensor in source.signature.inputs:
-            sizes = [2 if isinstance(n, str) else n for n in tensor.shape]
-            example.append(torch.zeros(sizes, dtype=getattr(torch, tensor.dtype)))
-            shapes[tensor.name] = {i: torch.export.Dim(n) for i, n in enumerate(tensor.shape) if isinstance(n, str)}
-        outputs = [t.name for t in source.signature.outputs]
+        signature, module = source.graphs[graph], _positional(source.module(graph))
+        shapes = source.dynamic_shapes(graph)
+        example = tuple(
+            torch.zeros([2 if isinstance(n, str) else n for n in t.shape], dtype=getattr(torch, t.dtype))
+            for t in signature.inputs
+        )
+        outputs = [*(t.name for t in signature.outputs), *source.probes.get(graph, ())]
         with _quiet(), torch.no_grad():
-            exported = torch.export.export(module, tuple(example), dynamic_shapes=shapes)
+            exported = torch.export.export(module, example, dynamic_shapes=(tuple(shapes[t.name] for t in signature.inputs),))
             # Empty before the decompositions, so it must be read after them.
             mutated = exported.run_decompositions({}).graph_signature.buffers_to_mutate
             if mutated:
@@ -72,39 +85,42 @@ class Onnx(Exporter):
                     "freeze; hand them in and out as inputs and outputs"
                 )
             program = torch.onnx.export(
-                exported, tuple(example), dynamo=True, opset_version=opset, external_data=False,
-                input_names=[t.name for t in source.signature.inputs], output_names=[*outputs, *source.probes],
+                exported, example, dynamo=True, opset_version=opset, external_data=False,
+                input_names=[t.name for t in signature.inputs], output_names=outputs,
             )  # fmt: skip
         assert program is not None
-        proto = onnx.load_from_string(program.model_proto.SerializeToString())
+        proto = program.model_proto
         written = next(o.version for o in proto.opset_import if o.domain == "")
         if written != opset:
             raise EdgekitError(
                 f"opset {opset} was asked for, but torch wrote {written}; ask for an opset from 18 to 25"
             )
-        _drop_outputs(proto.graph, set(source.probes))
-        _name_dimensions(proto.graph, source)
-        del proto.metadata_props[:]
-        for node in proto.graph.node:  # stack traces of the exporting machine
-            del node.metadata_props[:]
-        onnx.helper.set_model_props(proto, {"edgekit": source.name, "checkpoint_sha256": source.sha256})
-        proto.producer_name = "edgekit"
-        onnx.checker.check_model(proto, full_check=True)
-        names = [o.name for o in proto.graph.output]
-        if names != outputs:
-            raise EdgekitError(
-                f"the graph gives {names} where the signature says {outputs}: a defect in the family's module"
-            )
-        return proto
+        data: bytes = proto.SerializeToString()
+        return data
 
 
 PART = Onnx()
 
 
-def _name_dimensions(graph: Any, source: Trained) -> None:
+def _positional(module: torch.nn.Module) -> torch.nn.Module:
+    """The module behind `forward(*tensors)`, so that all modules take their dynamic shapes in one form."""
+    import torch
+
+    class Positional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *tensors: torch.Tensor) -> Any:
+            return self.module(*tensors)
+
+    return Positional().eval()
+
+
+def _name_dimensions(graph: Any, signature: Signature) -> None:
     """torch calls a free dimension s40; the signature has its name."""
     given: dict[str, str] = {}
-    for value, tensor in zip(graph.input, source.signature.inputs, strict=True):
+    for value, tensor in zip(graph.input, signature.inputs, strict=True):
         for dim, size in zip(value.type.tensor_type.shape.dim, tensor.shape, strict=True):
             if isinstance(size, str):
                 given[dim.dim_param] = size

@@ -30,16 +30,17 @@ class OpenVino(Exporter):
         if done := done_already(out, lineage):
             return done
         manifest = dataclasses.replace(
-            source.manifest, format="openvino", graph="model.xml", lineage=lineage, details={"inference_precision": "f32"},
-            files={},
+            source.manifest, format="openvino", lineage=lineage, details={"inference_precision": "f32"}, files={},
+            graphs={n: dataclasses.replace(g, file=f"{Path(g.file).stem}.xml") for n, g in source.manifest.graphs.items()},
         )  # fmt: skip
-        with new_bundle(out, manifest, source.golden()) as draft:
-            try:
-                model = ov.Core().read_model(source.graph)
-                ov.save_model(model, draft / "model.xml", compress_to_fp16=False)
-            except RuntimeError as error:
-                first = str(error).strip().splitlines()[-1]
-                raise EdgekitError(f"openvino cannot read {source.graph}: {first}") from None
+        with new_bundle(out, manifest, source.goldens(), source.tensors()) as draft:
+            for name, graph in manifest.graphs.items():
+                try:
+                    model = ov.Core().read_model(source.graph(name))
+                    ov.save_model(model, draft / graph.file, compress_to_fp16=False)
+                except RuntimeError as error:
+                    last = str(error).strip().splitlines()[-1]
+                    raise EdgekitError(f"openvino cannot read {source.graph(name)}: {last}") from None
         return open_bundle(out)
 
 

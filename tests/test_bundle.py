@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from edgekit import files
-from edgekit.bundle import Allowed, Bundle, Golden, Lineage, Manifest, Model, done_already, new_bundle, open_bundle
+from edgekit.bundle import Allowed, Bundle, Golden, GoldenNote, GraphFile, Lineage, Manifest, Model, done_already, new_bundle, open_bundle
 from edgekit.errors import Broken, EdgekitError
+from edgekit.program import once
 from edgekit.signature import Signature, Tensor
 
 SIGNATURE = Signature((Tensor("x", "float32", ("batch", 3), "volts"),), (Tensor("y", "float32", ("batch", 1), "answer"),))
@@ -24,10 +25,13 @@ LINEAGE = Lineage("export test", "ab" * 32, {"opset": 20}, {"tool": "1"})
 
 def make(out: Path, lineage: Lineage = LINEAGE) -> Bundle:
     model = Model("iir_snn", {"seed": 0}, "cd" * 32, "accuracy", 0.9, 10)
-    manifest = Manifest("test", "onnx", "f32", SIGNATURE, "model.onnx", model, Allowed({"y": 1e-5}), lineage, ("spikes",))
+    manifest = Manifest(
+        "test", "onnx", "f32", SIGNATURE, {"main": GraphFile("model.onnx", SIGNATURE, ("spikes",))}, once(("x",), ("y",)),
+        GoldenNote("hand", "hand"), model, Allowed({"y": 1e-5}), lineage,
+    )  # fmt: skip
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     golden = Golden({"x": x}, {"y": x[:, :1]}, {"spikes": np.ones((2, 4), np.uint8)}, {"spikes": np.array([3], np.int64)})
-    with new_bundle(out, manifest, golden) as draft:
+    with new_bundle(out, manifest, [golden]) as draft:
         (draft / "model.onnx").write_bytes(b"graph")
     return open_bundle(out)
 
@@ -83,11 +87,11 @@ def changed(bundle: Bundle, **values: object) -> Path:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format_version": 2}, "bundle format 2, this edgekit reads 1"),
+        ({"format_version": 3}, "bundle format 3, this edgekit reads 2"),
         ({"surprise": 1}, "surprise"),
         ({"name": 7}, "'name' must be str, found 7"),
-        ({"program": {"phases": [{"graph": "main", "run": "steps"}]}}, "program with a loop"),
-        ({"graph": "../model.onnx"}, "outside the bundle"),
+        ({"program": {"phases": []}}, "program must be an object of seed, phases"),
+        ({"files": {"../model.onnx": "00", "model.onnx": "00"}}, "outside the bundle"),
         ({"model": {"family": "x"}}, "Model has the fields"),
         ({"signature": {"inputs": []}}, "signature needs inputs and outputs"),
     ],
@@ -123,7 +127,7 @@ def test_evidence_belongs_to_exactly_one_bundle(tmp_path: Path) -> None:
 def test_a_failing_exporter_leaves_nothing_and_keeps_the_old_bundle(tmp_path: Path) -> None:
     before = make(tmp_path / "b")
     golden = before.golden()
-    with pytest.raises(RuntimeError, match="engine"), new_bundle(tmp_path / "b", before.manifest, golden) as draft:
+    with pytest.raises(RuntimeError, match="engine"), new_bundle(tmp_path / "b", before.manifest, [golden]) as draft:
         (draft / "model.onnx").write_bytes(b"half")
         raise RuntimeError("engine")
     assert open_bundle(tmp_path / "b").sha256 == before.sha256

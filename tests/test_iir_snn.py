@@ -11,9 +11,9 @@ import torch
 
 from edgekit import recipe, registry
 from edgekit.errors import EdgekitError
+from edgekit.models._iir_snn_deploy import Deployed
 from edgekit.models._iir_snn_net import (
     VGG,
-    Deployed,
     Net,
     convert,
     resnet20_layers,

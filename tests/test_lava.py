@@ -17,6 +17,7 @@ from edgekit import integer_net, registry, spiking_net
 from edgekit.bundle import Allowed, Bundle, Golden, Lineage, Manifest, Model
 from edgekit.errors import EdgekitError, Missing
 from edgekit.parts import Exporter, Runtime
+from edgekit.program import once
 from edgekit.signature import Signature, Tensor
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse
 
@@ -94,11 +95,12 @@ def parent_of(net: SpikingNet, folder: Path) -> Bundle:
         (Tensor("image", "uint8", ("batch", *net.input_shape)),), (Tensor("logits", "float32", ("batch", classes)),)
     )
     manifest = Manifest(
-        "tiny", "nir", "int8", signature, "integer_net.safetensors", Model("none", {}, "0" * 64, "accuracy", 0.5, 10),
-        Allowed(exact=True), Lineage("calibrate loihi", "0" * 64, {}, {}), names,
+        "tiny", "nir", "int8", signature, {"main": bundles.GraphFile("integer_net.safetensors", signature, names)},
+        once(("image",), ("logits",)), bundles.GoldenNote("the simulator", "drawn"),
+        Model("none", {}, "0" * 64, "accuracy", 0.5, 10), Allowed(exact=True), Lineage("calibrate loihi", "0" * 64, {}, {}),
     )  # fmt: skip
     golden = Golden({"image": image}, {"logits": answers["logits"]}, exact=answers)
-    with bundles.new_bundle(folder, manifest, golden) as draft:
+    with bundles.new_bundle(folder, manifest, [golden]) as draft:
         spiking_net.save(net, draft / "integer_net.safetensors")
     return bundles.open_bundle(folder)
 
@@ -276,11 +278,11 @@ def test_the_bundle_carries_what_the_parent_had(tmp_path):
     net = conv_net()
     parent = parent_of(net, tmp_path / "nir")
     made = registry.find(Exporter, "lava").export(parent, tmp_path / "lava", {})
-    assert made.label == "lava:int8" and made.graph.name == "model.net"
+    assert made.label == "lava:int8" and made.graph().name == "model.net"
     assert made.manifest.lineage.parent_sha256 == parent.sha256
     same = ("signature", "model", "allowed", "probes", "name")
     assert all(getattr(made.manifest, f) == getattr(parent.manifest, f) for f in same)
-    assert (made.folder / "integer_net.safetensors").read_bytes() == parent.graph.read_bytes()
+    assert (made.folder / "integer_net.safetensors").read_bytes() == parent.graph().read_bytes()
     for group in ("inputs", "outputs", "exact"):
         ours, theirs = getattr(made.golden(), group), getattr(parent.golden(), group)
         assert ours.keys() == theirs.keys() != set()
@@ -291,7 +293,7 @@ def test_netx_finds_what_it_needs_and_nothing_that_breaks_it(tmp_path):
     import h5py
 
     made = compiled(conv_net(), tmp_path)
-    with h5py.File(made.graph) as file:
+    with h5py.File(made.graph()) as file:
         layers = [file[f"layer/{i}"] for i in range(len(file["layer"]))]
         types = [layer["type"][0].decode() for layer in layers]
         assert types == ["input", "conv", "conv", "conv", "conv", "flatten", "dense", "dense"]
@@ -335,7 +337,7 @@ def test_a_run_over_its_time_limit_is_ended_with_all_its_processes(lava, tmp_pat
         EdgekitError, match=r"bundle 'tiny' \(5000 samples\) took longer than 2.5 s .*more time with EDGEKIT_LAVA_LIMIT_S"
     ):
         session.run({"image": images_for(net, 5000)})
-    assert not processes_that_mention(str(made.graph))
+    assert not processes_that_mention(str(made.graph()))
 
 
 def processes_that_mention(text: str) -> list[str]:
@@ -359,7 +361,7 @@ def test_a_time_limit_that_is_no_number_is_refused(monkeypatch, text):
 def test_an_exception_in_the_child_becomes_one_sentence(lava, tmp_path):
     net = dense_net()
     made = compiled(net, tmp_path)
-    made.graph.write_bytes(b"this is no HDF5 file")
+    made.graph().write_bytes(b"this is no HDF5 file")
     with lava.open(made) as session, pytest.raises(EdgekitError) as caught:
         session.run({"image": images_for(net, 2)})
     assert str(caught.value).startswith("lava on bundle 'tiny' (2 samples) failed: OSError: ")

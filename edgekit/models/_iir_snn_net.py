@@ -271,62 +271,13 @@ def threshold_of(snn: Net, name: str) -> float:
     return float(neuron.threshold.detach())
 
 
+def leak_of(snn: Net, name: str) -> float:
+    """The learned leak of a layer, at most 1; float32, as it was trained."""
+    neuron = snn.neurons[name]
+    assert isinstance(neuron, Lif)
+    return float(neuron.leak.detach().clamp(max=1.0))
+
+
 def _array(value: object) -> np.ndarray:
     assert isinstance(value, Tensor)
     return value.detach().numpy().astype(np.float32)
-
-
-class Deployed(nn.Module):
-    """The one-timestep network as a stateless graph: uint8 images -> logits and the spikes of every layer.
-
-    At T=1, o = 1[W x + b > V]: thresholds are folded into the weights, o = 1[(W/V) x + b/V > 1]; leak and reset are
-    gone. Pixels are centred and scaled inside the graph.
-    """
-
-    def __init__(self, snn: Net, pixel_offset: int) -> None:
-        super().__init__()
-        self.layers, self.offset = snn.layers, float(pixel_offset)
-        self.weights, self.shortcuts = nn.ModuleDict(), nn.ModuleDict()
-        self.folds: dict[str, float] = {}
-        for layer in snn.layers:
-            fold = 1.0 if layer.readout else threshold_of(snn, layer.name)
-            self.folds[layer.name] = fold
-            self.weights[layer.name] = _folded(snn.weights[layer.name], fold)
-            if layer.shortcut:
-                short = snn.shortcuts[layer.name] if layer.name in snn.shortcuts else _identity(layer.out)
-                self.shortcuts[layer.name] = _folded(short, fold)
-        self.eval()
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """uint8 (N, C, H, W) -> (logits float32 (N, classes), spikes float32 of each layer in order)."""
-        values = {INPUT: (image.to(torch.float32) - self.offset) * (1 / self.offset)}
-        spikes: list[Tensor] = []
-        for layer in self.layers:
-            x = values[layer.source]
-            current = self.weights[layer.name](x.flatten(1) if layer.kind == "dense" else x)
-            if layer.shortcut:
-                current = current + self.shortcuts[layer.name](values[layer.shortcut])
-            if layer.readout:
-                return (current, *spikes)
-            out = (current > 1).to(torch.float32)
-            spikes.append(out)
-            values[layer.name] = F.avg_pool2d(out, 2) if layer.pool else out
-        raise AssertionError("a network ends in its read-out")
-
-
-def _identity(channels: int) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, channels, 1, bias=False)
-    with torch.no_grad():
-        conv.weight.copy_(torch.eye(channels).reshape(channels, channels, 1, 1))
-    return conv
-
-
-def _folded(module: nn.Module, threshold: float) -> nn.Module:
-    import copy
-
-    folded = copy.deepcopy(module)
-    with torch.no_grad():
-        for parameter in folded.parameters():
-            parameter.div_(threshold)
-            parameter.requires_grad_(False)
-    return folded

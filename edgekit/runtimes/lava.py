@@ -119,7 +119,7 @@ class LavaSession(Session):
         self.bundle, self.details, self.folder = bundle, details, folder
         self.threads, self.probes = threads, probes
 
-    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+    def run(self, inputs: Arrays, seed: int | None = None) -> dict[str, np.ndarray]:
         """image uint8 (N, ...) -> `logits` float32 (N, classes); with probes also uint8 (N, *shape) per spiking layer."""
         signature = self.bundle.manifest.signature
         signature.check_inputs(inputs)
@@ -128,7 +128,7 @@ class LavaSession(Session):
             given, out = Path(name) / "given.npz", Path(name) / "out"
             out.mkdir()
             np.savez(given, k=k, message_bits=self.details.message_bits, spikes=self.probes)
-            model = str(self.bundle.graph.absolute())
+            model = str(self.bundle.graph().absolute())
             python = str(_python_of(environment()))
             run_child(
                 [python, "-u", str(RUNNER), model, str(given), str(out)],

@@ -17,10 +17,10 @@ BATCH = 32
 
 class _NirSession(Session):
     def __init__(self, bundle: Bundle, probes: bool) -> None:
-        self._net = nir_file.read(bundle.graph)
+        self._net = nir_file.read(bundle.graph())
         self._signature, self._probes = bundle.manifest.signature, probes
 
-    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+    def run(self, inputs: Arrays, seed: int | None = None) -> dict[str, np.ndarray]:
         self._signature.check_inputs(inputs)
         image = inputs[self._signature.inputs[0].name]
         parts = [simulate(self._net, image[at : at + BATCH]) for at in range(0, len(image), BATCH)]

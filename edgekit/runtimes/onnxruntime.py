@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, with inputs bound once for timing."""
+"""ONNX Runtime on the CPU; every buffer is bound once, and read and written in place."""
 
 from __future__ import annotations
 
@@ -10,31 +10,43 @@ import numpy as np
 
 from edgekit.bundle import Bundle
 from edgekit.errors import Broken, EdgekitError
-from edgekit.parts import Arrays, Runtime, Session
+from edgekit.execute import Execution
+from edgekit.parts import Arrays, Graph, Runtime, Session
 
 
-class _OrtSession(Session):
+class _OrtGraph(Graph):
     def __init__(self, session: Any, outputs: Sequence[str]) -> None:
         self._session, self._outputs = session, list(outputs)
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        try:
+        with _told():
             values = self._session.run(self._outputs, dict(inputs))
-        except Exception as error:  # the engine's own exception types share no base
-            raise EdgekitError(f"onnxruntime failed while running: {_first_line(error)}") from None
         return dict(zip(self._outputs, values, strict=True))
 
-    def bind(self, inputs: Arrays) -> Callable[[], None]:
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+        import onnxruntime as ort
+
         binding = self._session.io_binding()
-        for name, value in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(value))
-        for name in self._outputs:
-            binding.bind_output(name, "cpu")
-        session = self._session
+        # An OrtValue lies on the array's own memory and must live as long as the binding.
+        kept = {n: ort.OrtValue.ortvalue_from_numpy(v) for n, v in (*inputs.items(), *outputs.items())}
+        with _told():
+            for name in inputs:
+                binding.bind_ortvalue_input(name, kept[name])
+            for name in self._outputs:
+                if name in outputs:
+                    binding.bind_ortvalue_output(name, kept[name])
+                else:
+                    binding.bind_output(name, "cpu")
+
+        run = self._session.run_with_iobinding
 
         def once() -> None:
-            session.run_with_iobinding(binding)
+            try:
+                run(binding)
+            except Exception as error:  # the engine's own exception types share no base
+                raise EdgekitError(f"onnxruntime failed while running: {_first_line(error)}") from None
 
+        once.kept = kept  # type: ignore[attr-defined]
         return once
 
 
@@ -59,30 +71,40 @@ class OnnxRuntime(Runtime):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        names = [t.name for t in bundle.manifest.signature.outputs]
-        extra = list(bundle.manifest.probes) if probes else []
-        graph = _with_outputs(bundle, extra) if extra else bundle.graph.read_bytes()
-        try:
-            session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise Broken(f"onnxruntime cannot open {bundle.graph}: {_first_line(error)}") from None
-        yield _OrtSession(session, [*names, *extra])
+        graphs = {}
+        for name, graph in bundle.manifest.graphs.items():
+            extra = list(graph.probes) if probes else []
+            source = _with_outputs(bundle, name, extra) if extra else str(bundle.graph(name))
+            try:
+                session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            except Exception as error:
+                raise Broken(f"onnxruntime cannot open {bundle.graph(name)}: {_first_line(error)}") from None
+            graphs[name] = _OrtGraph(session, [*(t.name for t in graph.signature.outputs), *extra])
+        yield Execution(bundle, graphs, probes)
 
 
 PART = OnnxRuntime()
 
 
-def _with_outputs(bundle: Bundle, names: Sequence[str]) -> bytes:
+def _with_outputs(bundle: Bundle, graph: str, names: Sequence[str]) -> bytes:
     import onnx
 
-    proto = onnx.load(bundle.graph)
+    proto = onnx.load(bundle.graph(graph))
     inner = {v.name: v for v in proto.graph.value_info}
     absent = [n for n in names if n not in inner]
     if absent:
-        raise Broken(f"{bundle.graph} has no tensor {', '.join(absent)}, which its manifest lists as probes")
+        raise Broken(f"{bundle.graph(graph)} has no tensor {', '.join(absent)}, which its manifest lists as probes")
     proto.graph.output.extend(inner[n] for n in names)
     data: bytes = proto.SerializeToString()
     return data
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise EdgekitError(f"onnxruntime failed while running: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -1,41 +1,106 @@
-"""OpenVINO on the CPU: precision always explicit, input tensor bound once, `infer()` without arguments."""
+"""OpenVINO on the CPU: precision always explicit, tensors bound once, states kept in the engine as variables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from edgekit.bundle import Bundle
-from edgekit.errors import Broken
-from edgekit.parts import Arrays, Runtime, Session
+from edgekit.errors import Broken, EdgekitError
+from edgekit.execute import Execution
+from edgekit.parts import Arrays, Graph, Runtime, Session
+
+DEFAULT_PRECISION = "f32"  # OpenVINO's own is bf16 on many CPUs, which would not give the golden answers
 
 
-class _OvSession(Session):
-    def __init__(self, request: Any, outputs: Sequence[str]) -> None:
-        self._request, self._outputs = request, list(outputs)
+class _OvGraph(Graph):
+    """Compiled at the first run, when it is known which states it keeps."""
 
-    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        self.bind(inputs)()
-        return {n: np.array(self._request.get_tensor(n).data) for n in self._outputs}
+    def __init__(self, core: Any, model: Any, settings: Mapping[str, Any], outputs: Sequence[str]) -> None:
+        self._core, self._model, self._settings = core, model, settings
+        self._outputs = list(outputs)
+        self._compiled: Any = None
+        self._request: Any = None  # of run, and of all bindings where the engine keeps states
+        self._holds: dict[str, str] = {}  # graph input -> name of the variable
+        self._bound: object = None  # whose tensors the shared request has
 
-    def bind(self, inputs: Arrays) -> Callable[[], None]:
+    def hold(self, states: Mapping[str, str]) -> bool:
+        """ReadValue and Assign in place of the pairs of input and output."""
+        from openvino._offline_transformations import apply_make_stateful_transformation
+
+        pairs = {graph_input: out for out, graph_input in states.items()}
+        if any(_rank_unknown(self._model.input(n)) for n in pairs):
+            return False
+        apply_make_stateful_transformation(self._model, pairs)
+        self._model.validate_nodes_and_infer_types()
+        self._holds = {graph_input: f"{graph_input}{out}" for graph_input, out in pairs.items()}
+        self._outputs = [n for n in self._outputs if n not in states]
+        return True
+
+    def set_held(self, values: Arrays) -> None:
         import openvino as ov
 
-        for name, value in inputs.items():
-            self._request.set_tensor(name, ov.Tensor(np.ascontiguousarray(value)))
-        infer: Callable[[], None] = self._request.infer  # infer(inputs) would cost 45 to 80 microseconds more a call
-        return infer
+        states = {s.name: s for s in self._shared().query_state()}
+        for name, value in values.items():
+            states[self._holds[name]].state = ov.Tensor(np.ascontiguousarray(value))
+
+    def held(self, name: str) -> np.ndarray:
+        states = {s.name: s for s in self._shared().query_state()}
+        return np.array(states[self._holds[name]].state.data)
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        import openvino as ov
+
+        request, self._bound = self._shared(), None
+        with _told():
+            for name, value in inputs.items():
+                request.set_tensor(name, ov.Tensor(np.ascontiguousarray(value)))
+            request.infer()  # infer(inputs) would cost 45 to 80 microseconds more a call
+        return {n: np.array(request.get_tensor(n).data) for n in self._outputs}
+
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+        import openvino as ov
+
+        # Variables belong to a request, so a graph that holds states has one request, whose tensors change with the binding.
+        request = self._shared() if self._holds else self._compile().create_infer_request()
+        tensors = [(n, ov.Tensor(v, shared_memory=True)) for n, v in (*inputs.items(), *outputs.items())]
+        infer: Callable[[], None] = request.infer
+        if not self._holds:
+            with _told():
+                for name, tensor in tensors:
+                    request.set_tensor(name, tensor)
+            return infer
+
+        def once() -> None:
+            if self._bound is not tensors:
+                for name, tensor in tensors:
+                    request.set_tensor(name, tensor)
+                self._bound = tensors
+            infer()
+
+        return once
+
+    def _shared(self) -> Any:
+        if self._request is None:
+            self._request = self._compile().create_infer_request()
+        return self._request
+
+    def _compile(self) -> Any:
+        if self._compiled is None:
+            self._compiled = self._core.compile_model(self._model, "CPU", self._settings)
+        return self._compiled
 
 
 class OpenVino(Runtime):
-    """The `openvino` package, CPU device."""
+    """The `openvino` package, CPU device; it reads ONNX bundles too."""
 
     needs = ("openvino",)
     extra = "openvino"
     formats = ("openvino",)
+    also_opens = ("onnx",)
 
     def version(self) -> str:
         """As in 'openvino 2026.4.1'."""
@@ -45,27 +110,44 @@ class OpenVino(Runtime):
 
     @contextmanager
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:
-        """The precision is the one that the bundle names; the model is not cached on disk."""
+        """The precision is the one that the bundle names, else f32; the model is not cached on disk."""
         import openvino as ov
 
         settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": bundle.manifest.details["inference_precision"],
+            "INFERENCE_PRECISION_HINT": bundle.manifest.details.get("inference_precision", DEFAULT_PRECISION),
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        names = [t.name for t in bundle.manifest.signature.outputs]
-        extra = list(bundle.manifest.probes) if probes else []
-        try:
-            core = ov.Core()
-            model = core.read_model(bundle.graph)
-            if extra:
-                model.add_outputs(extra)
-            compiled = core.compile_model(model, "CPU", settings)
-        except RuntimeError as error:
-            raise Broken(f"openvino cannot open {bundle.graph}: {str(error).strip().splitlines()[-1]}") from None
-        yield _OvSession(compiled.create_infer_request(), [*names, *extra])
+        core = ov.Core()
+        graphs = {}
+        for name, graph in bundle.manifest.graphs.items():
+            extra = list(graph.probes) if probes else []
+            try:
+                model = core.read_model(bundle.graph(name))
+                if extra:
+                    model.add_outputs(extra)
+            except RuntimeError as error:
+                raise Broken(f"openvino cannot open {bundle.graph(name)}: {_last_line(error)}") from None
+            graphs[name] = _OvGraph(core, model, settings, [*(t.name for t in graph.signature.outputs), *extra])
+        yield Execution(bundle, graphs, probes)
 
 
 PART = OpenVino()
+
+
+def _rank_unknown(port: Any) -> bool:
+    return bool(port.get_partial_shape().rank.is_dynamic)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise EdgekitError(f"openvino failed while running: {_last_line(error)}") from None
+
+
+def _last_line(error: Exception) -> str:
+    return next(iter(reversed(str(error).strip().splitlines())), type(error).__name__)
