@@ -14,7 +14,19 @@ import numpy as np
 import pytest
 
 from edgekit import files
-from edgekit.bundle import Allowed, Bundle, Golden, GoldenNote, GraphFile, Lineage, Manifest, Model, done_already, new_bundle, open_bundle
+from edgekit.bundle import (
+    Allowed,
+    Bundle,
+    Golden,
+    GoldenNote,
+    GraphFile,
+    Lineage,
+    Manifest,
+    Model,
+    done_already,
+    new_bundle,
+    open_bundle,
+)
 from edgekit.errors import Broken, EdgekitError
 from edgekit.program import once
 from edgekit.signature import Signature, Tensor

@@ -1,0 +1,169 @@
+// The C++ face of edgekit: open a bundle, run it, or push a stream. No exception leaves it; errors are values with text.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace edgekit {
+
+inline constexpr const char* kVersion = "0.1.0";
+
+// Empty text means success.
+class [[nodiscard]] Status {
+ public:
+  Status() = default;
+  explicit Status(std::string text) : text_(std::move(text)) {}
+  bool ok() const { return text_.empty(); }
+  explicit operator bool() const { return ok(); }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+// A value, or the text that says why there is none.
+template <typename T>
+class [[nodiscard]] Result {
+ public:
+  Result(T value) : value_(std::move(value)) {}                     // NOLINT(google-explicit-constructor)
+  Result(Status status) : status_(std::move(status)) {}             // NOLINT(google-explicit-constructor)
+  bool ok() const { return status_.ok(); }
+  explicit operator bool() const { return ok(); }
+  const Status& status() const { return status_; }
+  T& value() { return *value_; }
+  T* operator->() { return &*value_; }
+  T& operator*() { return *value_; }
+
+ private:
+  std::optional<T> value_;
+  Status status_;
+};
+
+enum class DType { kBool, kUint8, kInt8, kInt32, kInt64, kFloat16, kFloat32, kFloat64 };
+
+std::size_t size_of(DType dtype);            // bytes of one value
+const char* name_of(DType dtype);            // "float32"
+bool dtype_named(std::string_view name, DType* out);
+
+using Shape = std::vector<std::int64_t>;
+
+std::size_t count_of(const Shape& shape);    // values in an array of this shape
+std::string text_of(const Shape& shape);     // "[1, 512]"
+
+// An array that somebody else owns, row-major.
+struct TensorView {
+  DType dtype = DType::kFloat32;
+  Shape shape;
+  const void* data = nullptr;
+
+  std::size_t count() const { return count_of(shape); }
+  std::size_t bytes() const { return count() * size_of(dtype); }
+  template <typename T>
+  const T* as() const { return static_cast<const T*>(data); }
+};
+
+// An array with its memory, row-major.
+class Tensor {
+ public:
+  Tensor() = default;
+  Tensor(DType dtype, Shape shape);          // zeros
+  DType dtype() const { return dtype_; }
+  const Shape& shape() const { return shape_; }
+  std::size_t count() const { return count_of(shape_); }
+  std::size_t bytes() const { return count() * size_of(dtype_); }
+  void* data() { return data_.data(); }
+  const void* data() const { return data_.data(); }
+  template <typename T>
+  T* as() { return reinterpret_cast<T*>(data_.data()); }
+  template <typename T>
+  const T* as() const { return reinterpret_cast<const T*>(data_.data()); }
+  TensorView view() const { return {dtype_, shape_, data_.data()}; }
+  void resize(DType dtype, const Shape& shape);  // contents are then unspecified; memory is kept where it suffices
+  void assign(const TensorView& from);
+
+ private:
+  DType dtype_ = DType::kFloat32;
+  Shape shape_{0};
+  std::vector<unsigned char> data_;
+};
+
+using Inputs = std::map<std::string, TensorView>;
+using Tensors = std::map<std::string, Tensor>;
+
+// One input or output: a size of -1 is free and has a name in `names`.
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::kFloat32;
+  Shape shape;
+  std::vector<std::string> names;
+  std::string meaning;
+};
+
+struct BundleData;   // the parsed bundle
+class Execution;     // the program at work
+
+// A bundle as it lies on disk, checked file by file. Cheap to copy; may be shared by threads.
+class Bundle {
+ public:
+  static Result<Bundle> open(const std::string& folder);
+  const std::string& name() const;
+  const std::string& format() const;
+  bool streams() const;
+  std::uint64_t seed() const;
+  std::vector<TensorInfo> inputs() const;
+  std::vector<TensorInfo> outputs() const;
+  std::shared_ptr<const BundleData> data() const { return data_; }
+
+ private:
+  std::shared_ptr<const BundleData> data_;
+};
+
+struct Options {
+  std::string engine;        // "onnxruntime", "openvino"; empty: by the bundle's format
+  std::string library;       // file or folder of libonnxruntime; empty: environment EDGEKIT_ORT_LIBRARY, system, Python
+  int threads = 0;           // 0: the engine's default
+  bool probes = false;       // answers hold the inner tensors that the bundle names, too
+};
+
+// Files that applications have their samples in; written whole or not at all.
+Result<Tensor> read_npy(const std::string& path);
+Status write_npy(const std::string& path, const TensorView& value);
+struct Sound {
+  Tensor samples;                            // float32 [1, n] in -1..1; channels are averaged
+  int rate_hz = 0;
+  int channels = 0;                          // of the file
+};
+Result<Sound> read_wav(const std::string& path);
+
+// A program at work: one at a time a thread. Answers stay valid until the next call of the session.
+class Session {
+ public:
+  Session();
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  static Result<Session> open(const Bundle& bundle, const Options& options);
+  const std::string& engine() const;                                        // "onnxruntime 1.32.0"
+
+  Status run(const Inputs& inputs);                                         // with the bundle's own seed
+  Status run(const Inputs& inputs, std::uint64_t seed);
+  Status begin(const Inputs& inputs);                                       // a stream, anew
+  Status begin(const Inputs& inputs, std::uint64_t seed);
+  Status push(const Inputs& inputs);                                        // any length along the stream
+  Status close();                                                           // tail, and the phases after the stream
+  const Tensors& answers() const;                                           // of the last call
+  std::uint64_t steps() const;                                              // graph runs since the session was opened
+
+ private:
+  std::unique_ptr<Execution> execution_;
+};
+
+}  // namespace edgekit

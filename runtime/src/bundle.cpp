@@ -1,0 +1,186 @@
+// Open a bundle: version, fields, hashes of all files, then the parts of the manifest.
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "bundle_data.hpp"
+#include "files.hpp"
+#include "json.hpp"
+#include "program_file.hpp"
+#include "safetensors.hpp"
+
+namespace edgekit {
+
+namespace {
+
+constexpr int kFormatVersion = 2;
+constexpr std::size_t kMostJsonBytes = 64u << 20;  // a manifest is a few kilobytes
+
+void list_files(const std::string& folder, const std::string& prefix, std::vector<std::string>* found) {
+  DIR* dir = ::opendir((folder + "/" + prefix).c_str());
+  if (!dir) return;
+  while (const dirent* entry = ::readdir(dir)) {
+    const std::string name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    const std::string relative = prefix + name;
+    if (prefix.empty() && (name == "evidence" || name == "bundle.json")) continue;
+    if (name.rfind(".draft-", 0) == 0) continue;
+    struct stat info {};
+    if (::lstat((folder + "/" + relative).c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+      list_files(folder, relative + "/", found);
+    } else {
+      found->push_back(relative);
+    }
+  }
+  ::closedir(dir);
+}
+
+bool inside(const std::string& name) {
+  if (name.empty() || name[0] == '/') return false;
+  std::size_t at = 0;
+  while (at <= name.size()) {
+    const std::size_t end = std::min(name.find('/', at), name.size());
+    if (name.substr(at, end - at) == "..") return false;
+    at = end + 1;
+  }
+  return true;
+}
+
+// Every file is there, none else is, and each has its hash.
+void check_files(const std::string& folder, const Json& listed) {
+  std::vector<std::string> there;
+  list_files(folder, "", &there);
+  std::vector<std::string> wanted;
+  for (const auto& [name, hash] : listed.items()) {
+    if (!inside(name)) throw Status("the file '" + name + "' would lie outside the bundle");
+    text(hash, "files." + name);
+    wanted.push_back(name);
+  }
+  std::sort(there.begin(), there.end());
+  std::sort(wanted.begin(), wanted.end());
+  std::vector<std::string> odd;
+  std::set_symmetric_difference(there.begin(), there.end(), wanted.begin(), wanted.end(), std::back_inserter(odd));
+  if (!odd.empty()) throw Status("the files differ from what bundle.json lists: " + odd[0] + "; export the bundle again");
+  for (const auto& [name, hash] : listed.items()) {
+    auto bytes = read_file(folder + "/" + name);
+    if (!bytes) throw bytes.status();
+    if (sha256(*bytes) != hash.get<std::string>()) {
+      throw Status(folder + "/" + name + " was changed after the bundle was made; export the bundle again");
+    }
+  }
+}
+
+void read_manifest(const Json& data, BundleData* out) {
+  object(data,
+         {"format_version", "name", "format", "precision", "signature", "graphs", "program", "golden", "model", "allowed",
+          "lineage", "variant", "details", "files"},
+         "bundle.json");
+  out->name = text(data["name"], "name", true);
+  out->format = text(data["format"], "format");
+  out->precision = text(data["precision"], "precision");
+  const Json& signature = object(data["signature"], {"inputs", "outputs"}, "signature");
+  out->inputs = read_ports(signature["inputs"], "signature.inputs");
+  out->outputs = read_ports(signature["outputs"], "signature.outputs");
+  for (const auto& [name, graph] : names(data["graphs"], "graphs").items()) {
+    const std::string at = "graphs." + name;
+    object(graph, {"file", "inputs", "outputs", "probes"}, at);
+    GraphFile made{text(graph["file"], at + ".file"), read_ports(graph["inputs"], at), read_ports(graph["outputs"], at), {}};
+    for (const Json& probe : array(graph["probes"], at + ".probes")) made.probes.push_back(text(probe, at + ".probes"));
+    if (!data["files"].contains(made.file)) throw Status("the graph file '" + made.file + "' is not listed in 'files'");
+    out->graphs[name] = made;
+  }
+  out->program = read_program(data["program"]);
+  const Json& allowed = object(data["allowed"], {"output_max_abs", "near_threshold", "score_drop", "exact"}, "allowed");
+  for (const auto& [name, limit] : names(allowed["output_max_abs"], "output_max_abs").items()) {
+    out->output_max_abs[name] = number(limit, name);
+  }
+  if (!allowed["exact"].is_boolean()) refuse("allowed.exact", "true or false");
+  out->exact = allowed["exact"].get<bool>();
+  const Json& details = names(data["details"], "details");
+  out->inference_precision = details.contains("inference_precision") ? text(details["inference_precision"], "details") : "f32";
+  for (const auto& [name, hash] : data["files"].items()) {
+    (void)hash;
+    if (name == "golden.safetensors" || (name.size() == 20 && name.rfind("golden-", 0) == 0)) out->goldens.push_back(name);
+  }
+  std::sort(out->goldens.begin(), out->goldens.end(), [](const std::string& a, const std::string& b) {
+    return a.size() != b.size() ? a.size() < b.size() : a < b;
+  });
+}
+
+}  // namespace
+
+bool graph_loops(const Program& program, const std::string& graph) {
+  if (program.stream) {
+    for (const Phase& phase : program.stream->phases) {
+      if (phase.graph == graph) return true;
+    }
+  }
+  for (const auto* phases : {&program.before, &program.after}) {
+    for (const Phase& phase : *phases) {
+      if (phase.graph == graph && phase.loops) return true;
+    }
+  }
+  return false;
+}
+
+Result<Bundle> Bundle::open(const std::string& folder) {
+  const std::string path = folder + "/bundle.json";
+  auto bytes = read_file(path);
+  if (!bytes) return Status("no bundle in " + folder + ": " + bytes.status().text());
+  if (bytes->size() > kMostJsonBytes) return Status(path + " is too large to be a manifest");
+  Json data = Json::parse(*bytes, nullptr, false);
+  if (data.is_discarded() || !data.is_object()) return Status(path + ": not JSON; export the bundle again");
+  auto made = std::make_shared<BundleData>();
+  made->folder = folder;
+  made->sha256 = edgekit::sha256(*bytes);
+  try {
+    const Json version = data.contains("format_version") ? data["format_version"] : Json();
+    if (version != kFormatVersion) {
+      return Status(path + ": is of bundle format " + version.dump() + ", this runtime reads " + std::to_string(kFormatVersion) +
+                    "; export it again, or use the edgekit that made it");
+    }
+    if (!data.contains("files")) refuse("files", "an object");
+    check_files(folder, names(data["files"], "files"));
+    read_manifest(data, made.get());
+    if (data["files"].contains("tensors.safetensors")) {
+      auto tensors = read_safetensors(folder + "/tensors.safetensors");
+      if (!tensors) return tensors.status();
+      made->tensors = std::move(*tensors);
+    }
+  } catch (const Status& status) {
+    return Status(path + ": " + status.text());
+  } catch (const std::exception& error) {
+    return Status(path + ": " + error.what());
+  }
+  Bundle bundle;
+  bundle.data_ = std::move(made);
+  return bundle;
+}
+
+const std::string& Bundle::name() const { return data_->name; }
+const std::string& Bundle::format() const { return data_->format; }
+bool Bundle::streams() const { return data_->program.stream.has_value(); }
+std::uint64_t Bundle::seed() const { return data_->program.seed; }
+
+namespace {
+
+std::vector<TensorInfo> infos(const std::vector<Port>& ports) {
+  std::vector<TensorInfo> found;
+  for (const Port& port : ports) {
+    TensorInfo info{port.name, port.dtype, {}, {}, port.meaning};
+    for (const Dim& dim : port.shape) {
+      info.shape.push_back(dim.name.empty() ? dim.size : -1);
+      info.names.push_back(dim.name);
+    }
+    found.push_back(info);
+  }
+  return found;
+}
+
+}  // namespace
+
+std::vector<TensorInfo> Bundle::inputs() const { return infos(data_->inputs); }
+std::vector<TensorInfo> Bundle::outputs() const { return infos(data_->outputs); }
+
+}  // namespace edgekit

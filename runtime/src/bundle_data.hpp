@@ -1,0 +1,23 @@
+// What a bundle holds, read and checked.
+#pragma once
+
+#include "program.hpp"
+
+namespace edgekit {
+
+struct BundleData {
+  std::string folder, name, format, precision, sha256;
+  std::vector<Port> inputs, outputs;
+  std::map<std::string, GraphFile> graphs;
+  Program program;
+  Tensors tensors;
+  std::map<std::string, double> output_max_abs;
+  bool exact = false;
+  std::string inference_precision;  // openvino
+  std::vector<std::string> goldens;  // file names
+};
+
+// True where the graph's probes have a leading axis of calls.
+bool graph_loops(const Program& program, const std::string& graph);
+
+}  // namespace edgekit

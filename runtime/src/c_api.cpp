@@ -1,0 +1,127 @@
+// The C face: handles around sessions, the last error of each thread.
+#include "edgekit/edgekit.h"
+
+#include "edgekit/edgekit.hpp"
+
+struct edgekit_session {
+  edgekit::Session session;
+};
+
+namespace {
+
+thread_local std::string last_error;
+
+int told(const edgekit::Status& status) {
+  if (status) return 0;
+  last_error = status.text();
+  return 1;
+}
+
+// Memory may run out while arguments are taken in.
+template <typename F>
+int guarded(F call) noexcept {
+  try {
+    return call();
+  } catch (const std::exception& error) {
+    try {
+      last_error = error.what();
+    } catch (...) {
+      last_error.clear();
+    }
+    return 1;
+  }
+}
+
+edgekit::Status taken(const edgekit_tensor* tensors, size_t count, edgekit::Inputs* inputs) {
+  for (size_t i = 0; i < count; ++i) {
+    const edgekit_tensor& t = tensors[i];
+    if (!t.name || (t.rank && !t.shape) || t.dtype < EDGEKIT_BOOL || t.dtype > EDGEKIT_FLOAT64) return edgekit::Status("input " + std::to_string(i) + " has no name, shape or known dtype");
+    edgekit::Shape shape(t.shape, t.shape + t.rank);
+    for (int64_t n : shape) {
+      if (n < 0) return edgekit::Status(std::string("'") + t.name + "' has a negative size");
+    }
+    edgekit::TensorView view{static_cast<edgekit::DType>(t.dtype), shape, t.data};
+    if (view.bytes() && !t.data) return edgekit::Status(std::string("'") + t.name + "' has no data");
+    (*inputs)[t.name] = view;
+  }
+  return {};
+}
+
+void give(const std::string& name, const edgekit::Tensor& from, edgekit_tensor* answer) {
+  *answer = {name.c_str(), static_cast<edgekit_dtype>(from.dtype()), from.shape().data(), from.shape().size(), from.data()};
+}
+
+}  // namespace
+
+const char* edgekit_version(void) { return edgekit::kVersion; }
+const char* edgekit_last_error(void) { return last_error.c_str(); }
+
+int edgekit_open(const char* bundle, const char* engine, const char* library, int threads, edgekit_session** session) {
+  return guarded([&] {
+    if (!bundle || !session) return told(edgekit::Status("edgekit_open needs a bundle and a place for the session"));
+    *session = nullptr;
+    auto opened = edgekit::Bundle::open(bundle);
+    if (!opened) return told(opened.status());
+    edgekit::Options options;
+    options.engine = engine ? engine : "";
+    options.library = library ? library : "";
+    options.threads = threads;
+    auto made = edgekit::Session::open(*opened, options);
+    if (!made) return told(made.status());
+    *session = new edgekit_session{std::move(*made)};
+    return 0;
+  });
+}
+
+void edgekit_free(edgekit_session* session) { delete session; }
+
+int edgekit_run(edgekit_session* session, const edgekit_tensor* inputs, size_t count, const uint64_t* seed) {
+  return guarded([&] {
+    edgekit::Inputs all;
+    if (!session) return told(edgekit::Status("no session was given"));
+    if (edgekit::Status s = taken(inputs, count, &all); !s) return told(s);
+    return told(seed ? session->session.run(all, *seed) : session->session.run(all));
+  });
+}
+
+int edgekit_begin(edgekit_session* session, const edgekit_tensor* inputs, size_t count, const uint64_t* seed) {
+  return guarded([&] {
+    edgekit::Inputs all;
+    if (!session) return told(edgekit::Status("no session was given"));
+    if (edgekit::Status s = taken(inputs, count, &all); !s) return told(s);
+    return told(seed ? session->session.begin(all, *seed) : session->session.begin(all));
+  });
+}
+
+int edgekit_push(edgekit_session* session, const edgekit_tensor* inputs, size_t count) {
+  return guarded([&] {
+    edgekit::Inputs all;
+    if (!session) return told(edgekit::Status("no session was given"));
+    if (edgekit::Status s = taken(inputs, count, &all); !s) return told(s);
+    return told(session->session.push(all));
+  });
+}
+
+int edgekit_close(edgekit_session* session) {
+  return guarded([&] { return told(session ? session->session.close() : edgekit::Status("no session was given")); });
+}
+
+size_t edgekit_answer_count(const edgekit_session* session) { return session ? session->session.answers().size() : 0; }
+
+int edgekit_answer(const edgekit_session* session, size_t index, edgekit_tensor* answer) {
+  if (!session || !answer || index >= session->session.answers().size()) return told(edgekit::Status("there is no such answer"));
+  auto at = session->session.answers().begin();
+  for (size_t i = 0; i < index; ++i) ++at;
+  give(at->first, at->second, answer);
+  return 0;
+}
+
+int edgekit_answer_named(const edgekit_session* session, const char* name, edgekit_tensor* answer) {
+  return guarded([&] {
+    if (!session || !answer || !name) return told(edgekit::Status("no session, name or place was given"));
+    const auto at = session->session.answers().find(name);
+    if (at == session->session.answers().end()) return told(edgekit::Status(std::string("there is no answer '") + name + "'"));
+    give(at->first, at->second, answer);
+    return 0;
+  });
+}

@@ -1,0 +1,201 @@
+// Read tensors and programs from JSON, strictly.
+#include "program_file.hpp"
+
+namespace edgekit {
+
+namespace {
+
+constexpr std::uint64_t kMost32 = 0xFFFFFFFFu;
+constexpr std::uint64_t kMostSteps = 0x7FFFFFFFu;
+constexpr std::uint64_t kMostAxis = 15;
+constexpr std::uint64_t kMostFused = 8;
+
+DType dtype(const Json& data, const std::string& at) {
+  DType found;
+  if (!dtype_named(text(data, at), &found)) refuse(at, "a dtype of the format");
+  return found;
+}
+
+DimShape shape(const Json& data, const std::string& at) {
+  DimShape dims;
+  for (const Json& n : array(data, at)) {
+    Dim dim;
+    if (n.is_string()) {
+      dim.name = text(n, at);
+    } else {
+      dim.size = static_cast<std::int64_t>(whole(n, 1, std::uint64_t{1} << 40, at));
+    }
+    dims.push_back(dim);
+  }
+  return dims;
+}
+
+Source source(const Json& data, const std::string& at) {
+  Source made;
+  if (!data.is_object()) refuse(at, "a source");
+  if (data.contains("noise")) {
+    object(data, {"noise", "id", "calls"}, at);
+    const std::string name = text(data["noise"], at);
+    if (name != "normal" && name != "uniform") refuse(at, "normal or uniform");
+    made.kind = Source::Kind::kNoise;
+    made.normal = name == "normal";
+    made.id = static_cast<std::uint32_t>(whole(data["id"], 0, kMost32, at));
+    made.calls = static_cast<int>(whole(data["calls"], 0, kMostFused, at));
+    return made;
+  }
+  if (data.size() != 1) refuse(at, "a source");
+  const std::string key = data.begin().key();
+  if (key == "zeros") {
+    if (data["zeros"] != true) refuse(at, "a source");
+    return made;
+  }
+  if (key == "value") {
+    made.kind = Source::Kind::kValue;
+  } else if (key == "tensor") {
+    made.kind = Source::Kind::kTensor;
+  } else if (key == "row") {
+    made.kind = Source::Kind::kRow;
+  } else {
+    refuse(at, "a source, one of value, tensor, row, zeros, noise");
+  }
+  made.name = text(data.begin().value(), at);
+  return made;
+}
+
+std::map<std::string, State> states(const Json& data, const std::string& at) {
+  std::map<std::string, State> made;
+  for (const auto& [name, state] : names(data, at).items()) {
+    object(state, {"dtype", "shape", "initial"}, at + "." + name);
+    made[name] = {dtype(state["dtype"], at), shape(state["shape"], at), source(state["initial"], at + "." + name)};
+  }
+  return made;
+}
+
+Renames renames(const Json& data, const std::string& at) {
+  Renames made;
+  for (const auto& [name, to] : names(data, at).items()) made[name] = text(to, at + "." + name);
+  return made;
+}
+
+Operation operation(const Json& data, const std::string& at) {
+  Operation made;
+  const std::string op = data.is_object() && data.contains("op") ? text(data["op"], at) : "";
+  if (op == "affine") {
+    object(data, {"op", "terms", "to"}, at);
+    for (const Json& term : array(data["terms"], at)) {
+      object(term, {"of", "by"}, at);
+      Term t;
+      t.of = source(term["of"], at);
+      if (term["by"].is_object()) {
+        t.by = source(term["by"], at);
+      } else {
+        t.factor = static_cast<float>(number(term["by"], at));
+      }
+      made.terms.push_back(t);
+    }
+  } else if (op == "clamp") {
+    object(data, {"op", "of", "low", "high", "to"}, at);
+    made.kind = Operation::Kind::kClamp;
+    made.terms.push_back({source(data["of"], at), {}, 1});
+    made.low = static_cast<float>(number(data["low"], at));
+    made.high = static_cast<float>(number(data["high"], at));
+  } else if (op == "argmax") {
+    object(data, {"op", "of", "axis", "to"}, at);
+    made.kind = Operation::Kind::kArgMax;
+    made.terms.push_back({source(data["of"], at), {}, 1});
+    if (!data["axis"].is_number_integer()) refuse(at, "a whole number");
+    made.axis = data["axis"].get<int>();
+  } else {
+    refuse(at, "an operation, one of affine, clamp, argmax");
+  }
+  if (made.terms.empty()) refuse(at, "an operation with terms");
+  made.to = text(data["to"], at);
+  return made;
+}
+
+Phase phase(const Json& data, const std::string& at) {
+  object(data, {"run", "steps", "graph", "states", "inputs", "outputs", "carry", "epilogue", "collect"}, at);
+  Phase made;
+  const std::string run = text(data["run"], at + ".run");
+  if (run != "once" && run != "steps") refuse(at + ".run", "once or steps");
+  made.loops = run == "steps";
+  made.steps = static_cast<std::uint32_t>(whole(data["steps"], 1, made.loops ? kMostSteps : 1, at + ".steps"));
+  made.graph = text(data["graph"], at + ".graph");
+  made.states = states(data["states"], at + ".states");
+  for (const auto& [name, from] : names(data["inputs"], at + ".inputs").items()) {
+    made.inputs[name] = source(from, at + ".inputs." + name);
+  }
+  made.outputs = renames(data["outputs"], at + ".outputs");
+  made.carry = renames(data["carry"], at + ".carry");
+  made.collect = renames(data["collect"], at + ".collect");
+  for (const Json& op : array(data["epilogue"], at + ".epilogue")) made.epilogue.push_back(operation(op, at + ".epilogue"));
+  return made;
+}
+
+Stream stream(const Json& data, const std::string& at) {
+  object(data, {"run", "feeds", "tail", "states", "phases", "joins"}, at);
+  Stream made;
+  for (const auto& [name, feed] : names(data["feeds"], at + ".feeds").items()) {
+    const std::string here = at + ".feeds." + name;
+    object(feed, {"axis", "window", "hop"}, here);
+    Feed f;
+    f.axis = static_cast<int>(whole(feed["axis"], 0, kMostAxis, here));
+    if (!feed["window"].is_null() || !feed["hop"].is_null()) {
+      f.window = static_cast<std::int64_t>(whole(feed["window"], 1, kMostSteps, here));
+      f.hop = static_cast<std::int64_t>(whole(feed["hop"], 1, static_cast<std::uint64_t>(f.window), here));
+    }
+    made.feeds[name] = f;
+  }
+  for (const auto& [name, join] : names(data["joins"], at + ".joins").items()) {
+    object(join, {"axis", "how"}, at + ".joins." + name);
+    const std::string how = text(join["how"], at + ".joins." + name);
+    Join j;
+    j.axis = static_cast<int>(whole(join["axis"], 0, kMostAxis, at + ".joins." + name));
+    if (how == "stack") {
+      j.how = Join::How::kStack;
+    } else if (how == "last") {
+      j.how = Join::How::kLast;
+    } else if (how != "concat") {
+      refuse(at + ".joins." + name, "concat, stack or last");
+    }
+    made.joins[name] = j;
+  }
+  made.states = states(data["states"], at + ".states");
+  for (const Json& inner : array(data["phases"], at + ".phases")) made.phases.push_back(phase(inner, at + ".phases"));
+  const std::string tail = text(data["tail"], at + ".tail");
+  if (tail != "pad" && tail != "drop") refuse(at + ".tail", "pad or drop");
+  made.pad = tail == "pad";
+  if (made.feeds.empty() || made.phases.empty()) refuse(at, "a stream with feeds and phases");
+  return made;
+}
+
+}  // namespace
+
+std::vector<Port> read_ports(const Json& data, const std::string& at) {
+  std::vector<Port> ports;
+  for (const Json& t : array(data, at)) {
+    object(t, {"name", "dtype", "shape", "meaning"}, at);
+    ports.push_back({text(t["name"], at), dtype(t["dtype"], at), shape(t["shape"], at), text(t["meaning"], at, true)});
+  }
+  return ports;
+}
+
+Program read_program(const Json& data) {
+  object(data, {"seed", "phases"}, "program");
+  Program made;
+  made.seed = whole(data["seed"], 0, ~std::uint64_t{0}, "program.seed");
+  if (array(data["phases"], "program.phases").empty()) refuse("program.phases", "at least one phase");
+  for (std::size_t i = 0; i < data["phases"].size(); ++i) {
+    const Json& p = data["phases"][i];
+    const std::string at = "program.phases[" + std::to_string(i) + "]";
+    if (p.is_object() && p.contains("run") && p["run"] == "stream") {
+      if (made.stream) refuse(at, "the only stream of the program");
+      made.stream = stream(p, at);
+    } else {
+      (made.stream ? made.after : made.before).push_back(phase(p, at));
+    }
+  }
+  return made;
+}
+
+}  // namespace edgekit

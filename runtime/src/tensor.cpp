@@ -1,0 +1,56 @@
+// Arrays and their types.
+#include <cstring>
+
+#include "edgekit/edgekit.hpp"
+
+namespace edgekit {
+
+namespace {
+struct Kind {
+  const char* name;
+  std::size_t size;
+};
+constexpr Kind kKinds[] = {{"bool", 1},  {"uint8", 1},   {"int8", 1},    {"int32", 4},
+                           {"int64", 8}, {"float16", 2}, {"float32", 4}, {"float64", 8}};
+}  // namespace
+
+std::size_t size_of(DType dtype) { return kKinds[static_cast<int>(dtype)].size; }
+
+const char* name_of(DType dtype) { return kKinds[static_cast<int>(dtype)].name; }
+
+bool dtype_named(std::string_view name, DType* out) {
+  for (int i = 0; i < 8; ++i) {
+    if (name == kKinds[i].name) {
+      *out = static_cast<DType>(i);
+      return true;
+    }
+  }
+  return false;
+}
+
+std::size_t count_of(const Shape& shape) {
+  std::size_t count = 1;
+  for (std::int64_t n : shape) count *= static_cast<std::size_t>(n);
+  return count;
+}
+
+std::string text_of(const Shape& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+Tensor::Tensor(DType dtype, Shape shape) : dtype_(dtype), shape_(std::move(shape)), data_(bytes()) {}
+
+void Tensor::resize(DType dtype, const Shape& shape) {
+  dtype_ = dtype;
+  shape_ = shape;
+  data_.resize(bytes());
+}
+
+void Tensor::assign(const TensorView& from) {
+  resize(from.dtype, from.shape);
+  if (bytes()) std::memcpy(data_.data(), from.data, bytes());
+}
+
+}  // namespace edgekit
