@@ -1,0 +1,127 @@
+"""Build the C++ runner `edgekit-run` from its sources, once for each state of the sources and each variant."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import edgekit
+from edgekit import files
+from edgekit.data import cache_folder
+from edgekit.errors import EdgekitError, Missing
+from edgekit.measurement import Progress
+
+RUNNER = "edgekit-run"
+BUILT_FROM = ("CMakeLists.txt", "cmake", "include", "src", "tools")  # of the sources; tests and examples do not matter
+BUILD_LIMIT_S = 1200
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to build the runner: its name, what CMake is told, and what the compiler is told by the environment."""
+
+    name: str
+    settings: tuple[str, ...] = ()
+    environment: Mapping[str, str] | None = None
+
+
+def sources() -> Path:
+    """The folder of the C++ sources: beside the package in a checkout, inside it once installed."""
+    package = Path(edgekit.__file__).parent
+    for folder in (package / "_runtime", package.parent / "runtime"):
+        if (folder / "CMakeLists.txt").is_file():
+            return folder
+    raise Missing("the C++ sources are not part of this installation; install edgekit from its repository")
+
+
+def folder_of(variant: Variant) -> Path:
+    """Where the runner of these sources lies, built or not."""
+    digest = hashlib.sha256(repr((variant.name, variant.settings)).encode())
+    root = sources()
+    found = [root / name for name in BUILT_FROM]
+    for path in sorted(p for f in found for p in (f.rglob("*") if f.is_dir() else [f]) if p.is_file()):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return cache_folder() / f"runtime-{variant.name}-{digest.hexdigest()[:12]}"
+
+
+def runner(variant: Variant) -> Path | None:
+    """The built runner, or None."""
+    path = folder_of(variant) / RUNNER
+    return path if path.is_file() else None
+
+
+def build(variant: Variant, progress: Progress) -> Path:
+    """Configure and compile; the runner. Does nothing when it is there. Raises Missing without tools, EdgekitError when it fails."""
+    made = runner(variant)
+    if made is not None:
+        return made
+    cmake = tool("cmake", "pip install cmake")
+    generator = ["-G", "Ninja"] if shutil.which("ninja", path=tool_path()) else []
+    environment = {**os.environ, "PATH": tool_path(), **(variant.environment or {})}
+    with tempfile.TemporaryDirectory(prefix="edgekit-build-") as work:
+        configure = [cmake, *generator, "-S", str(sources()), "-B", work, "-DCMAKE_BUILD_TYPE=Release",
+                     f"-DEDGEKIT_JSON_INCLUDE={json_include()}", *variant.settings]  # fmt: skip
+        progress(f"build the C++ runner ({variant.name})", 0, 2)
+        call(configure, "configure the C++ runner", environment)
+        progress(f"build the C++ runner ({variant.name})", 1, 2)
+        call([cmake, "--build", work, "--target", RUNNER, "--parallel", "2"], "compile the C++ runner", environment)
+        progress(f"build the C++ runner ({variant.name})", 2, 2)
+        with files.folder_draft(folder_of(variant)) as draft:
+            shutil.copy2(Path(work) / RUNNER, draft / RUNNER)
+    return folder_of(variant) / RUNNER
+
+
+def json_include() -> str:
+    """The folder that holds nlohmann/json.hpp: of the PyPI package, else the system's."""
+    spec = importlib.util.find_spec("nlohmann_json")
+    places = [Path(p) / "include" for p in (spec.submodule_search_locations or ())] if spec else []
+    for place in (*places, Path("/usr/include"), Path("/usr/local/include")):
+        if (place / "nlohmann" / "json.hpp").is_file():
+            return str(place)
+    raise Missing("the C++ runner is built with nlohmann/json.hpp, not found here: pip install nlohmann-json")
+
+
+def onnxruntime_folder() -> Path:
+    """The folder of the installed package that holds libonnxruntime.so."""
+    spec = importlib.util.find_spec("onnxruntime")
+    places = [Path(p) / "capi" for p in (spec.submodule_search_locations or ())] if spec else []
+    for place in places:
+        if list(place.glob("libonnxruntime.so*")):
+            return place
+    raise Missing("the onnxruntime package here has no libonnxruntime.so; install 1.20 or newer: pip install -U onnxruntime")
+
+
+def tool(name: str, hint: str) -> str:
+    """The path of a program on PATH or among this environment's scripts."""
+    found = shutil.which(name, path=tool_path())
+    if found is None:
+        raise Missing(f"the C++ runner is built with {name}, not found here: {hint}")
+    return found
+
+
+def tool_path() -> str:
+    """PATH, with the scripts of this Python environment last."""
+    return os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
+
+
+def call(command: Sequence[str], what: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a tool; its output. EdgekitError with the first line that tells of an error."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=BUILD_LIMIT_S, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise EdgekitError(f"could not {what}: it took more than {BUILD_LIMIT_S} s") from None
+    if done.returncode:
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        told = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "it said nothing")
+        raise EdgekitError(f"could not {what}: {told.strip()}")
+    return done.stdout
