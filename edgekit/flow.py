@@ -223,6 +223,26 @@ def verify(bundle: Bundle, runtime: str = "", score_limit: int | None = None) ->
     return found
 
 
+def verify_everywhere(
+    bundles: Sequence[Bundle], score_limit: int = 0, progress: Progress = silent
+) -> tuple[list[tuple[Bundle, str, Verification]], dict[str, str]]:
+    """Verify on every runtime that opens a bundle and is ready here, storing the evidence; and {runtime: why it is not}."""
+    found: list[tuple[Bundle, str, Verification]] = []
+    absent: dict[str, str] = {}
+    for i, bundle in enumerate(bundles):
+        progress("verify", i, len(bundles))
+        for name in all_runtimes_of(bundle.manifest.format):
+            part = registry.load(Runtime, name)
+            lacking = registry.missing(part)
+            reason = f"needs {', '.join(lacking)}: {registry.install_hint(part)}" if lacking else part.ready()
+            if reason:
+                absent[name] = reason
+            else:
+                found.append((bundle, name, verify(bundle, name, score_limit)))
+    progress("verify", len(bundles), len(bundles))
+    return found, absent
+
+
 def profile(bundle: Bundle, runtime: str = "", threads: int = 1, seconds: float = 1.0) -> Measurement:
     """Profile on one runtime; refuses a bundle that was not verified there."""
     name = runtime or _ready_runtimes(bundle)[0]

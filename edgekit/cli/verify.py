@@ -1,44 +1,70 @@
-"""`edgekit verify BUNDLE`."""
+"""`edgekit verify BUNDLE...`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json
+from edgekit.cli._common import json_option, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from edgekit.bundle import Bundle
+    from edgekit.verify import Verification
 
 
 @click.command("verify")
-@folder_argument("bundle")
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--runtime", default="", help="An engine, see `edgekit parts`. Default: the format's own.")
+@click.option("--all-runtimes", is_flag=True, help="Every engine that opens the format and is ready here.")
 @click.option(
     "--score-limit",
     default=None,
     type=click.IntRange(min=0),
-    help="Score over the first N test samples; 0 leaves the score out. Default: all.",
+    help="Score over the first N test samples; 0 leaves the score out. Default: all; with --all-runtimes: 0.",
 )
 @json_option
-def command(bundle: Path, runtime: str, score_limit: int | None, as_json: bool) -> int:
-    """Compare BUNDLE on an engine with the golden answers and the task score. Exit code 1 when it differs."""
+def command(bundles: tuple[Path, ...], runtime: str, all_runtimes: bool, score_limit: int | None, as_json: bool) -> int:
+    """Compare each BUNDLE on an engine with the golden answers and the task score. Exit code 1 when one differs."""
     from edgekit import flow
     from edgekit.bundle import open_bundle
+    from edgekit.errors import EdgekitError
 
-    opened = open_bundle(bundle)
-    found = flow.verify(opened, runtime, score_limit)
+    if runtime and all_runtimes:
+        raise click.UsageError("--runtime names one engine, --all-runtimes takes all: give one of the two")
+    opened = [open_bundle(b) for b in bundles]
+    if all_runtimes:
+        with progress_bar(as_json) as progress:
+            found, absent = flow.verify_everywhere(opened, score_limit or 0, progress)
+        if not found:
+            raise EdgekitError(f"no engine could run: {'; '.join(f'{n}: {why}' for n, why in absent.items())}")
+        _show_all(found, absent, as_json)
+        return 0 if all(v.passed for _, _, v in found) else 1
+    results = [(b, flow.verify(b, runtime, score_limit)) for b in opened]
     if as_json:
-        print_json({"bundle": str(bundle), "label": opened.label, **found.to_json()})
-        return 0 if found.passed else 1
+        data = [{"bundle": str(b.folder), "label": b.label, **v.to_json()} for b, v in results]
+        print_json(data if len(data) > 1 else data[0])
+    else:
+        for bundle, verification in results:
+            _show(bundle, verification)
+    return 0 if all(v.passed for _, v in results) else 1
+
+
+def _show(bundle: Bundle, found: Verification) -> None:
     click.echo(
-        f"{opened.label} on {found.runtime}: {'verified' if found.passed else 'NOT EQUAL'} ({found.golden_samples} golden inputs)"
+        f"{bundle.label} on {found.runtime}: {'verified' if found.passed else 'NOT EQUAL'} ({found.golden_samples} golden inputs)"
     )
-    click.echo(f"  outputs   largest difference {found.output_max_abs or 0:.3g}, mean {found.output_mean_abs or 0:.3g}")
-    if found.spike_flips is not None:
+    if found.output_max_abs is not None:
+        click.echo(f"  outputs   largest difference {found.output_max_abs:.3g}, mean {found.output_mean_abs or 0:.3g}")
+    if found.spikes_compared:
         click.echo(
             f"  spikes    {found.spike_flips} of {found.spikes_compared} flipped, {found.spike_flips_near} of them at the threshold"
         )
         for flip in found.flips:
             click.echo(f"            {flip}")
+    if found.pieces_equal:
+        click.echo(f"  stream    {found.pieces_equal} runs, in pieces of random sizes and begun anew, equal bit for bit")
     if found.exact_mismatches is not None:
         click.echo(f"  integers  {found.exact_mismatches} differ from the integer reference")
     if found.score is not None:
@@ -48,4 +74,31 @@ def command(bundle: Path, runtime: str, score_limit: int | None, as_json: bool) 
         click.echo(f"  note      {found.note}")
     for failure in found.failures:
         click.echo(f"  failed    {failure}")
-    return 0 if found.passed else 1
+
+
+def _show_all(found: list[tuple[Bundle, str, Verification]], absent: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        rows: list[dict[str, Any]] = [
+            {"bundle": str(b.folder), "label": b.label, "engine": name, **v.to_json()} for b, name, v in found
+        ]
+        print_json({"passed": all(v.passed for _, _, v in found), "verifications": rows, "not_ready": absent})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title, side in (("bundle", "left"), ("runtime", "left"), ("same", "left"), ("largest gap", "right"), ("flips", "right"),
+                        ("spikes", "right"), ("pieces", "right")):  # fmt: skip
+        table.add_column(title, justify=side)  # type: ignore[arg-type]
+    for bundle, name, v in found:
+        gap = "-" if v.output_max_abs is None else f"{v.output_max_abs:.1e}" if v.output_max_abs else "0"
+        spikes = f"{v.spikes_compared:,}" if v.spikes_compared else "-"
+        flips = "-" if not v.spikes_compared else str(v.spike_flips)
+        table.add_row(bundle.folder.name, name, "yes" if v.passed else "NO", gap, flips, spikes, str(v.pieces_equal or "-"))
+    console = Console(highlight=False)
+    console.print(table)
+    for bundle, name, v in found:
+        for failure in v.failures:
+            console.print(f"{bundle.folder.name} on {name}: {failure}", markup=False)
+    for name, why in absent.items():
+        console.print(f"{name} was left out: {why}", markup=False)

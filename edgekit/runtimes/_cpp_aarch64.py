@@ -47,7 +47,8 @@ PROCESSORS = {  # qemu's name -> what Linux says on such a processor
 def variant() -> Variant:
     """Debian's cross compiler where it is, else zig from PyPI."""
     if shutil.which(f"{TRIPLE}-g++"):
-        settings = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_C_COMPILER={TRIPLE}-gcc",
+        settings: tuple[str, ...] = (
+                    "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_C_COMPILER={TRIPLE}-gcc",
                     f"-DCMAKE_CXX_COMPILER={TRIPLE}-g++", "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc")  # fmt: skip
         return Variant("aarch64", settings)
     if importlib.util.find_spec("ziglang") is None:
