@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit import intake, registry, report, spiking_net
 from edgekit import recipe as recipes
-from edgekit import registry, report, spiking_net
 from edgekit.bundle import MANIFEST, Bundle, golden_files, open_bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError, Missing, NotEqual, no_such
 from edgekit.estimate import Estimate, count, count_ann, price, prices_of
 from edgekit.files import canonical_json, remove_drafts, write_text
+from edgekit.intake import Wishes
 from edgekit.measurement import Measurement, Progress, silent
 from edgekit.parts import Calibrator, Exporter, Family, Runtime, Trained
 from edgekit.profile import profile as profile_bundle
@@ -129,9 +130,14 @@ def make(step: Step, trained: Trained | None, bundles: Mapping[str, Bundle], out
     return part.export(source, out, part.options)
 
 
-def export(source: Path, wish: str, out: Path) -> Bundle:
-    """One format from a checkpoint, or from a bundle that the format's exporter accepts, to the folder `out`."""
-    if (source / MANIFEST).exists():
+def export(source: Path | str, wish: str, out: Path, wishes: Wishes | None = None) -> Bundle:
+    """One format from a checkpoint, from a bundle that the format's exporter accepts, or from a user's own model (by
+    `wishes`), to the folder `out`."""
+    own = intake.is_own(str(source))
+    if not own and wishes not in (None, Wishes()):
+        raise EdgekitError(f"--state, --chunk and the like are for a model of your own, but {source} is edgekit's")
+    source = Path(source)
+    if not own and (source / MANIFEST).exists():
         parent = open_bundle(source)
         fits = [s for s in all_steps() if s.accepts == parent.label and wish in (s.label, s.label.split(":")[0])]
         if not fits:
@@ -139,7 +145,8 @@ def export(source: Path, wish: str, out: Path) -> Bundle:
             raise no_such(f"way from {parent.label} to", wish, ways)
         return make(fits[0], None, {parent.label: parent}, out)
     steps = route(wish)
-    trained, bundles = load_trained(source), dict[str, Bundle]()
+    trained = intake.read(str(source), wishes or Wishes()) if own else load_trained(source)
+    bundles: dict[str, Bundle] = {}
     for step in steps:
         beside = out.parent / f"{out.name}.{step.label.replace(':', '-')}"
         bundles[step.label] = make(step, trained, bundles, out if step is steps[-1] else beside)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, Missing
 from edgekit.parts import Exporter, Trained, manifest_of
+from edgekit.registry import missing_modules
 from edgekit.signature import Signature
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 class Onnx(Exporter):
     """Through torch.export. Outputs of the graph are the signature's; probes stay inner tensors of that name."""
 
-    needs = ("torch", "onnxscript", "onnx")
-    extra = "train"
+    needs = ("onnx",)
     format = "onnx"
     accepts = "checkpoint"
     options: ClassVar[Mapping[str, Any]] = {"opset": 20}  # torch's own default; below 18 it is silently not obeyed
@@ -31,10 +31,17 @@ class Onnx(Exporter):
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
         """Write model.onnx; refuse a module that changes its buffers, which an ONNX graph would freeze."""
         import onnx
-        import torch
 
         assert isinstance(source, Trained)
-        tools = {"torch": torch.__version__, "onnx": onnx.__version__}
+        own = any(source.onnx_model(n) is not None for n in source.graphs)
+        absent = () if own else missing_modules(("torch", "onnxscript"))
+        if absent:
+            raise Missing(f"a torch model needs {', '.join(absent)} to become ONNX, not installed here: pip install 'edgekit[train]'")
+        tools = {"onnx": onnx.__version__}
+        if not own:
+            import torch
+
+            tools["torch"] = torch.__version__
         lineage = Lineage("export onnx", source.sha256, dict(options), tools)
         if done := done_already(out, lineage):
             return done
