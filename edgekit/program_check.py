@@ -102,7 +102,7 @@ class _Check:
             elif join.how == "stack":
                 shape.insert(join.axis, "joined")
             outside[name] = Type(self.known[name].dtype, tuple(shape))
-        outside.update({n: self.known[n] for n in stream.states})
+        outside.update({n: self.known[n] for n in stream.states if n not in stream.joins})
         self.known = outside
 
     def declare(self, states: Mapping[str, State], at: str) -> None:

@@ -15,7 +15,7 @@ from edgekit.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from edgekit.errors import EdgekitError
 from edgekit.estimate import count, count_ann, price, prices_of
 from edgekit.measurement import Progress
-from edgekit.models._iir_snn_options import Options, build, normalise
+from edgekit.models._iir_snn_options import Options, build, for_ann, for_steps, normalise
 from edgekit.models._images import Images
 from edgekit.plan import Plan
 from edgekit.train import Fitted
@@ -54,7 +54,10 @@ class Task:
             batch = images[rows]
             if train and self.options.augment != "none":
                 batch = _moved(batch, rng, self.options.shift_pixels, flip=self.options.augment == "shift-flip")
-            yield normalise(batch, self.data), torch.from_numpy(labels[rows])
+            if self.steps is None:
+                yield for_ann(batch, self.data), torch.from_numpy(labels[rows])
+            else:
+                yield normalise(for_steps(batch, self.steps), self.data), torch.from_numpy(labels[rows])
 
     def _logits(self, module: Any, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = module(x) if self.steps is None else module(x, self.steps)
@@ -73,6 +76,10 @@ class Task:
 
 def _moved(batch: np.ndarray, rng: np.random.Generator, pixels: int, flip: bool) -> np.ndarray:
     """Each image moved by up to `pixels` (edges repeated), and mirrored every second time when `flip`."""
+    if batch.ndim == 5:  # all time bins of a sample move alike
+        bins = batch.shape[:3]
+        still = batch.reshape(bins[0], -1, *batch.shape[3:])
+        return _moved(still, rng, pixels, flip).reshape(batch.shape)
     n, _, h, w = batch.shape
     padded = np.pad(batch, ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels)), mode="edge")
     dy, dx = rng.integers(0, 2 * pixels + 1, (2, n))
@@ -161,7 +168,7 @@ class Fit:
         ann = build(self.options, self.data, spiking=False)
         ann.load_state_dict(source.state())
         net = convert(ann.eval())
-        batch = normalise(self.data.train_images[:512], self.data)  # one batch of 512 (published code)
+        batch = normalise(for_steps(self.data.train_images[:512], steps), self.data)  # one batch of 512 (published code)
         set_thresholds(net, batch, steps, self.options.percentile)
         return net
 
@@ -186,7 +193,9 @@ class Fit:
         right = 0
         with torch.no_grad():
             for at in range(0, len(images), 200):
-                logits = net(normalise(images[at : at + 200], self.data), steps or 1)
+                part = images[at : at + 200]
+                x = for_ann(part, self.data) if steps is None else normalise(for_steps(part, steps), self.data)
+                logits = net(x, steps or 1)
                 right += int((logits.argmax(1).numpy() == labels[at : at + 200]).sum())
         return right / max(1, len(images))
 
@@ -235,7 +244,7 @@ class Fit:
         with torch.no_grad():
             for at in range(0, len(images), 64):
                 now.clear()
-                net(normalise(images[at : at + 64], self.data), steps, watch)
+                net(normalise(for_steps(images[at : at + 64], steps), self.data), steps, watch)
                 for layer, total in now.items():
                     found.setdefault(layer, []).append(total.numpy().astype(np.uint8))
         return {layer: np.concatenate(parts) for layer, parts in found.items()}

@@ -146,7 +146,7 @@ class Net(nn.Module):
         return total
 
     def forward(self, x: Tensor, steps: int = 1, watch: Callable[[str, Tensor, Tensor], None] | None = None) -> Tensor:
-        """Images (N, C, H, W), normalised -> logits (N, classes), summed over the steps.
+        """Images (N, C, H, W), or another for each step (N, steps, C, H, W), normalised -> logits (N, classes), summed.
 
         `watch(layer, current, spikes)` sees every spiking layer at every step. Dropout draws one mask a sample and
         layer, the same at all steps.
@@ -156,11 +156,12 @@ class Net(nn.Module):
         logits: Tensor | int = 0
         masks: dict[str, Tensor] = {}
         membranes: dict[str, Tensor | None] = {}
-        analog = {layer.name: self.current(layer, {INPUT: x}) for layer in self.layers if layer.source == INPUT}
-        for _ in range(steps):
-            values: dict[str, Tensor] = {}
+        still = x.ndim == 4  # constant in t, so its current is computed once
+        analog = {layer.name: self.current(layer, {INPUT: x}) for layer in self.layers if layer.source == INPUT and still}
+        for t in range(steps):
+            values: dict[str, Tensor] = {} if still else {INPUT: x[:, t]}
             for layer in self.layers:
-                current = analog.get(layer.name)  # the image is constant in t, so its current is computed once
+                current = analog.get(layer.name)
                 current = self.current(layer, values) if current is None else current
                 if layer.readout:
                     logits = logits + current
@@ -259,7 +260,7 @@ def to_spiking_net(snn: Net, pixel_offset: int, pixel_max: int) -> SpikingNet:
         threshold = None if layer.readout else threshold_of(snn, layer.name)
         populations.append(Population(layer.name, snn.shapes[layer.name], tuple(synapses), bias, threshold))
     span = (-pixel_offset, pixel_max - pixel_offset)
-    net = SpikingNet(snn.shape, pixel_offset, 1 / pixel_offset, span, tuple(populations), 1.0)
+    net = SpikingNet(snn.shape, pixel_offset, 1 / pixel_offset if pixel_offset else 1.0, span, tuple(populations), 1.0)
     net.check()
     return net
 

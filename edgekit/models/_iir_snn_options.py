@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edgekit.errors import EdgekitError
-from edgekit.models._images import Images
+from edgekit.models._events import rebinned
+from edgekit.models._images import Images, load_images
 from edgekit.plan import Plan
 from edgekit.recipe import fill
 
@@ -39,7 +40,7 @@ class Network:
 class Data:
     """Which images; limits of 0 take all. Augmentation moves (and mirrors) training images."""
 
-    name: Literal["digits", "mnist", "cifar10"] = "digits"
+    name: Literal["digits", "mnist", "cifar10", "nmnist"] = "digits"
     train_limit: int = 0
     test_limit: int = 0
     augment: Literal["none", "shift", "shift-flip"] = "none"
@@ -87,6 +88,23 @@ def options_of(recipe: Mapping[str, Any]) -> Options:
     return options
 
 
+def images_of(options: Options) -> Images:
+    """The images that a recipe names; events in as many time bins as the first T of its schedule."""
+    limits = (options.data.train_limit, options.data.test_limit)
+    return load_images(options.data.name, limits, options.schedule[0])
+
+
+def for_steps(images: np.ndarray, steps: int) -> np.ndarray:
+    """What a network of T=`steps` sees: still images as they are, events in that many bins."""
+    return rebinned(images, steps) if images.ndim == 5 else images
+
+
+def for_ann(images: np.ndarray, data: Images) -> torch.Tensor:
+    """What the ANN sees: still images as they are, of events the mean over the bins, which is a step's mean current."""
+    x = normalise(images, data)
+    return x.mean(1) if images.ndim == 5 else x
+
+
 def _layers(network: Network, classes: int) -> tuple[Layer, ...]:
     from edgekit.models._iir_snn_net import VGG, resnet20_layers, vgg_layers
 
@@ -101,7 +119,7 @@ def build(options: Options, data: Images, spiking: bool) -> Net:
     from edgekit.models._iir_snn_net import Net
 
     try:
-        c, h, w = data.test_images.shape[1:]
+        c, h, w = data.test_images.shape[-3:]
         return Net(_layers(options.network, data.classes), (c, h, w), options.network.dropout, spiking)
     except ValueError as error:
         raise EdgekitError(f"network: {error}") from None
@@ -112,4 +130,6 @@ def normalise(images: np.ndarray, data: Images) -> torch.Tensor:
     import torch
 
     images = np.require(images, requirements="W")  # torch refuses arrays that are views of a file's bytes
+    if not data.pixel_offset:  # event counts stay as they are
+        return torch.from_numpy(images).to(torch.float32)
     return (torch.from_numpy(images).to(torch.float32) - data.pixel_offset) / data.pixel_offset

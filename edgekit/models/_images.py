@@ -1,4 +1,4 @@
-"""Images with labels, split for training: the digits of scikit-learn, MNIST, CIFAR-10."""
+"""Images with labels, split for training: the digits of scikit-learn, MNIST, CIFAR-10, and N-MNIST's time bins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from edgekit import data
 from edgekit.errors import Broken, EdgekitError, no_such
+from edgekit.models._events import MOST_EVENTS, load_frames
 
 Split = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
@@ -23,7 +24,7 @@ CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then red, green, blue, each 
 
 @dataclass(frozen=True)
 class Images:
-    """Images uint8 (N, C, H, W) and labels int64 (N,), in three parts that share no image."""
+    """Images uint8 (N, C, H, W), or (N, bins, C, H, W), and labels int64 (N,), in three parts that share no image."""
 
     name: str
     form: str  # which files they came from: scores are comparable only within one form
@@ -38,16 +39,18 @@ class Images:
     pixel_offset: int  # about the middle of the pixel range: pixel - offset is what networks see
 
 
-def load_images(name: str, limits: tuple[int, int] = (0, 0)) -> Images:
-    """Load `digits`, `mnist` or `cifar10`, always split the same way.
+def load_images(name: str, limits: tuple[int, int] = (0, 0), bins: int = 0) -> Images:
+    """Load `digits`, `mnist`, `cifar10`, or `nmnist` in time bins: uint8 (N, bins, C, H, W). Always split the same way.
 
     limits: how many images to take for training (validation included) and for testing, from the start of the file;
     0 = all. The validation part is the last tenth of each class of the training images; the digits, which come in one
     file, are dealt out 3 : 1 : 1 within each class.
     Raises EdgekitError when the data is not on this machine or holds fewer images, Broken for a damaged file.
     """
+    if name == "nmnist":
+        return _nmnist(limits, bins)
     if name not in LOADERS:
-        raise no_such("images", name, LOADERS)
+        raise no_such("images", name, {*LOADERS, "nmnist"})
     return LOADERS[name](limits)
 
 
@@ -105,6 +108,13 @@ def _cifar10(limits: tuple[int, int]) -> Images:
 
 
 LOADERS: dict[str, Callable[[tuple[int, int]], Images]] = {"digits": _digits, "mnist": _mnist, "cifar10": _cifar10}
+
+
+def _nmnist(limits: tuple[int, int], bins: int) -> Images:
+    """Event counts are not centred: a pixel without events must give no current."""
+    train, test = load_frames("train", bins), load_frames("test", bins)
+    made = _images("nmnist", f"{bins} time bins, {len(train[0])} training samples", train, test, limits)
+    return replace(made, pixel_max=MOST_EVENTS, pixel_offset=0)
 
 
 def _images(name: str, form: str, train: Split, test: Split, limits: tuple[int, int]) -> Images:

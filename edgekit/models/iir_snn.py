@@ -12,8 +12,7 @@ from edgekit.bundle import Allowed, Golden, GoldenNote, Model
 from edgekit.checkpoint import Checkpoint, open_checkpoint
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress
-from edgekit.models._iir_snn_options import Options, build, normalise, options_of
-from edgekit.models._images import load_images
+from edgekit.models._iir_snn_options import Options, build, for_steps, images_of, normalise, options_of
 from edgekit.parts import Arrays, Family, Score, Trained
 from edgekit.program import Feed, Join, Phase, Program, State, Stream, once, value
 from edgekit.signature import Signature, Tensor
@@ -41,8 +40,7 @@ class IirSnn(Family):
         from edgekit.models._iir_snn_fit import Fit
         from edgekit.train import launch
 
-        data = load_images(recipe.data.name, (recipe.data.train_limit, recipe.data.test_limit))
-        return Fit(recipe, out, progress, data, launch(devices, nodes)).run()
+        return Fit(recipe, out, progress, images_of(recipe), launch(devices, nodes)).run()
 
     def load(self, checkpoint: Path) -> Trained:
         """The trained one-timestep network."""
@@ -76,7 +74,7 @@ class _TrainedNet(Trained):
             )
         self.checkpoint, self.steps = checkpoint, int(facts["steps"])
         self.options = options_of(facts["recipe"])
-        self.data = load_images(self.options.data.name, (self.options.data.train_limit, self.options.data.test_limit))
+        self.data = images_of(self.options)
         self.net = build(self.options, self.data, spiking=True)
         self.net.load_state_dict(checkpoint.state())
         self.net.eval()
@@ -155,9 +153,9 @@ class _TrainedNet(Trained):
 
 
 def test_set(options: Options, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a network of T=`steps` is tested on: images uint8 (N, C, H, W) and labels int64 (N,)."""
-    data = load_images(options.data.name, (options.data.train_limit, options.data.test_limit))
-    return data.test_images, data.test_labels
+    """What a network of T=`steps` is tested on: uint8 (N, C, H, W) or (N, steps, C, H, W), and labels int64 (N,)."""
+    data = images_of(options)
+    return for_steps(data.test_images, steps), data.test_labels
 
 
 def describe(net: Any, classes: int, steps: int, streams: bool, meaning: str) -> tuple[Signature, Signature, Program]:
