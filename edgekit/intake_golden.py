@@ -120,4 +120,6 @@ def _golden(signature: Signature, inputs: Arrays, outputs: Mapping[str, np.ndarr
             raise EdgekitError(f"the model gives '{t.name}' as {value.dtype.name}, its own signature says {t.dtype}")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise EdgekitError(f"the model answers '{t.name}' with infinities or NaN on the golden inputs; give others with --example")
-    return Golden({n: np.ascontiguousarray(v) for n, v in inputs.items()}, {n: np.ascontiguousarray(v) for n, v in outputs.items()})
+    # np.ascontiguousarray would make a scalar an array of one
+    whole = [{n: np.require(v, requirements="C") for n, v in arrays.items()} for arrays in (inputs, outputs)]
+    return Golden(*whole)

@@ -48,7 +48,8 @@ def read_module(
     _need_torch()
     import torch
 
-    was_training, module = module.training, copy.deepcopy(module).eval()
+    was_training = module.training and not isinstance(module, torch.fx.GraphModule)  # a saved program has no mode
+    module = copy.deepcopy(module).eval()
     named = _named(module, inputs)
     free = _free(dynamic, list(named), named)
     with _quiet(), torch.no_grad():
