@@ -19,17 +19,17 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 demo: .venv/.done-lava
 	$(BIN)/edgekit demo
 
-test: .venv/.done-lava .oracles/.done
+test: .venv/.done-lava .venv/.done-cpp .oracles/.done
 	$(PYTEST) -m 'not slow'
 
-test-all: .venv/.done-lava .oracles/.done
+test-all: .venv/.done-lava .venv/.done-cpp .oracles/.done
 	$(PYTEST)
 
 lint: .venv/.done-edgekit
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-setup: .venv/.done-lava
+setup: .venv/.done-lava .venv/.done-cpp
 
 oracles: .oracles/.done
 
@@ -55,6 +55,13 @@ clean:
 # Lava 0.10 needs libraries of its own age: edgekit builds it an environment of its own.
 .venv/.done-lava: .venv/.done-edgekit $(wildcard edgekit/runtimes/lava.py edgekit/runtimes/_lava/*)
 	$(BIN)/edgekit setup lava
+	touch $@
+
+# The C++ runner, built for this machine, with OpenVINO, and for aarch64 under emulation (qemu, and a cross compiler or zig).
+.venv/.done-cpp: .venv/.done-edgekit $(wildcard runtime/CMakeLists.txt runtime/cmake/* runtime/include/edgekit/* runtime/src/* runtime/tools/*)
+	$(BIN)/edgekit setup cpp
+	$(BIN)/edgekit setup cpp_openvino
+	$(BIN)/edgekit setup cpp_aarch64_a53
 	touch $@
 
 # Tools that tests compare edgekit with. Beside the environment, not in it: their requirements contradict its pins.

@@ -104,13 +104,13 @@ def _dims(t: Tensor, value: np.ndarray) -> list[tuple[int, tuple[int | str, np.n
 def _chunks(x: np.ndarray, axis: int, window: int | None, hop: int | None, pad: bool) -> list[np.ndarray]:
     """All chunks of a whole input, by padding it first: history before, the begun hop behind."""
     if window is None or hop is None:
-        return [np.ascontiguousarray(np.take(x, k, axis)) for k in range(x.shape[axis])]
+        return [np.require(np.take(x, k, axis), requirements="C") for k in range(x.shape[axis])]
     behind = -x.shape[axis] % hop if pad else 0
     wide = [(0, 0)] * x.ndim
     wide[axis] = (window - hop, behind)
     padded = np.pad(x, wide)
     count = (x.shape[axis] + behind) // hop
-    return [np.ascontiguousarray(np.take(padded, range(k * hop, k * hop + window), axis)) for k in range(count)]
+    return [np.require(np.take(padded, range(k * hop, k * hop + window), axis), requirements="C") for k in range(count)]
 
 
 def _golden(signature: Signature, inputs: Arrays, outputs: Mapping[str, np.ndarray]) -> Golden:

@@ -13,17 +13,18 @@ from edgekit import __version__
 VERBS = {
     "demo": "Train, export, verify and profile the digits network; show one page.",
     "train": "Train by a recipe.",
-    "export": "Export a checkpoint, or compile a bundle, to one format.",
+    "export": "Export a checkpoint, a bundle, or a model of your own, to one format.",
     "calibrate": "Quantise a bundle.",
     "verify": "Same inputs, same answers? Check a bundle on an engine.",
     "profile": "Time a verified bundle on this machine.",
     "deploy": "Export to several formats, verify and profile each.",
     "report": "Table, JSON and one offline page of a run folder.",
+    "embed": "Write a C++ project around a bundle.",
     "parts": "What there is: families, exporters, calibrators, runtimes, meters.",
     "targets": "The devices that edgekit knows.",
     "doctor": "What this machine has, and what is missing.",
     "data": "List and fetch data sets.",
-    "setup": "Build what pip cannot bring: setup lava.",
+    "setup": "Build what pip cannot bring: setup lava, setup cpp.",
 }
 
 

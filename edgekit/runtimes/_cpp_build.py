@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import edgekit
 from edgekit import files
+from edgekit.cpp_sources import json_include, sources
 from edgekit.data import cache_folder
 from edgekit.errors import EdgekitError, Missing
 from edgekit.measurement import Progress
@@ -31,15 +31,6 @@ class Variant:
     name: str
     settings: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None
-
-
-def sources() -> Path:
-    """The folder of the C++ sources: beside the package in a checkout, inside it once installed."""
-    package = Path(edgekit.__file__).parent
-    for folder in (package / "_runtime", package.parent / "runtime"):
-        if (folder / "CMakeLists.txt").is_file():
-            return folder
-    raise Missing("the C++ sources are not part of this installation; install edgekit from its repository")
 
 
 def folder_of(variant: Variant) -> Path:
@@ -77,16 +68,6 @@ def build(variant: Variant, progress: Progress) -> Path:
         with files.folder_draft(folder_of(variant)) as draft:
             shutil.copy2(Path(work) / RUNNER, draft / RUNNER)
     return folder_of(variant) / RUNNER
-
-
-def json_include() -> str:
-    """The folder that holds nlohmann/json.hpp: of the PyPI package, else the system's."""
-    spec = importlib.util.find_spec("nlohmann_json")
-    places = [Path(p) / "include" for p in (spec.submodule_search_locations or ())] if spec else []
-    for place in (*places, Path("/usr/include"), Path("/usr/local/include")):
-        if (place / "nlohmann" / "json.hpp").is_file():
-            return str(place)
-    raise Missing("the C++ runner is built with nlohmann/json.hpp, not found here: pip install nlohmann-json")
 
 
 def onnxruntime_folder() -> Path:
