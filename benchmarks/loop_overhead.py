@@ -117,7 +117,8 @@ def python_stream(bundle: Bundle, pushes: int) -> dict[str, float]:
 def cpp_loop(bundle: Bundle, work: Path) -> dict[str, float]:
     """The C++ benchmark on the same bundle."""
     build = work / "build"
-    configure = ["cmake", "-S", str(sources()), "-B", str(build), "-DEDGEKIT_BENCH=ON", "-DEDGEKIT_TOOLS=OFF", f"-DEDGEKIT_JSON_INCLUDE={json_include()}"]
+    configure = ["cmake", "-S", str(sources()), "-B", str(build), "-DEDGEKIT_BENCH=ON", "-DEDGEKIT_TOOLS=OFF",
+                 f"-DEDGEKIT_JSON_INCLUDE={json_include()}"]  # fmt: skip
     subprocess.run(configure, check=True, capture_output=True)
     subprocess.run(["cmake", "--build", str(build), "--parallel", "2"], check=True, capture_output=True)
     done = subprocess.run([str(build / "edgekit-bench"), str(bundle.folder), str(ROUNDS)], check=True, capture_output=True, text=True,

@@ -23,6 +23,7 @@ from edgekit.intake import Wishes
 from edgekit.measurement import Measurement, Progress, silent
 from edgekit.parts import Calibrator, Exporter, Family, Runtime, Trained
 from edgekit.profile import profile as profile_bundle
+from edgekit.program import fusable
 from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
 from edgekit.verify import Verification
 from edgekit.verify import verify as verify_bundle
@@ -58,6 +59,8 @@ def deploy(
     """Export a checkpoint to every format wished (and what lies on the way), verify each, profile each that passed."""
     skipped = check_ready(formats, allow_missing)
     trained = load_trained(source)
+    if "onnx" in formats and fusable(trained.program):
+        formats = (*formats, "onnx-fused")  # the loop and the fused graph are timed side by side
     routes = [route(w) for w in formats]
     steps = list(dict.fromkeys(step for r in routes for step in r))
     bundles: dict[str, Bundle] = {}
@@ -94,7 +97,8 @@ def all_steps() -> list[Step]:
     steps = []
     for name in registry.names(Exporter):
         exporter = registry.load(Exporter, name)
-        steps.append(Step(Exporter, name, exporter.accepts, f"{exporter.format}:{exporter.precision}"))
+        variant = f"-{exporter.variant}" if exporter.variant else ""
+        steps.append(Step(Exporter, name, exporter.accepts, f"{exporter.format}{variant}:{exporter.precision}"))
     for name in registry.names(Calibrator):
         calibrator = registry.load(Calibrator, name)
         steps.append(Step(Calibrator, name, calibrator.accepts, f"{calibrator.format}:{calibrator.precision}"))

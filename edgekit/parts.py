@@ -122,6 +122,7 @@ class Exporter(Part):
     format: ClassVar[str]
     accepts: ClassVar[str]  # "checkpoint", or "<format>:<precision>" of the parent bundle
     precision: ClassVar[str] = "f32"  # of the bundle that it makes
+    variant: ClassVar[str] = ""  # tells it from the plain bundle of its format: "fused"
     options: ClassVar[Mapping[str, Any]] = {}  # option -> default; recorded in the lineage
 
     @abstractmethod

@@ -232,6 +232,12 @@ class Program:
         return {"seed": self.seed, "phases": [p.to_json() for p in self.phases]}
 
 
+def fusable(program: Program) -> bool:
+    """True for a program that is one loop short enough to be unrolled into a graph."""
+    only = program.phases[0]
+    return len(program.phases) == 1 and isinstance(only, Phase) and only.run == "steps" and 2 <= only.steps <= MOST_FUSED_STEPS
+
+
 def sources(program: Program) -> Iterator[Source]:
     """Every source that the program names."""
     for phase in program.phases:
