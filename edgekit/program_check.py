@@ -138,6 +138,9 @@ class _Check:
         twice = set(phase.outputs) & set(phase.carry)
         if twice:
             raise self.broken(f"names '{min(twice)}' of '{phase.graph}' both as an output and as a carry in {at}")
+        again = set(phase.outputs.values()) & set(self.known)
+        if again:
+            raise self.broken(f"writes '{min(again)}' in {at} though it is there already; a state is written by carry")
         for out, name in (*phase.outputs.items(), *phase.carry.items()):
             if out not in given:
                 raise self.broken(f"takes '{out}' from the graph '{phase.graph}', which gives {', '.join(sorted(given))}")

@@ -43,9 +43,10 @@ class StreamRun:
         if self._layout is None:
             raise EdgekitError("the stream was closed before anything was pushed, so there is nothing to answer")
         layout = self._layout
-        if self._stream.tail == "pad" and all(q.begun for q in self._queues.values()):
+        if self._stream.tail == "pad" and all(q.begun or q.ready for q in self._queues.values()):
             for queue in self._queues.values():
-                queue.pad()
+                if queue.begun:
+                    queue.pad()
         answers = self._run(layout)
         for phase in layout.after:
             phase.run()

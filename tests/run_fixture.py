@@ -10,7 +10,7 @@ from edgekit import flow
 
 RECIPE = """
 family = "iir_snn"
-schedule = [3, 1]
+schedule = [4, 1]
 seed = 1
 [network]
 name = "custom"

@@ -110,7 +110,7 @@ def test_a_wrong_answer_ends_with_exit_code_1(small_run: Path, tmp_path: Path) -
 
 
 def test_an_ann_is_not_exported_and_a_longer_network_is_no_nir(small_run: Path, tmp_path: Path) -> None:
-    for stage, form, word in (("ann", "onnx", "the ANN"), ("t3", "nir", "has 3 timesteps")):
+    for stage, form, word in (("ann", "onnx", "the ANN"), ("t4", "nir", "has 4 timesteps")):
         done = edgekit("export", small_run / "train" / stage, "--format", form, "--out", tmp_path / "x")
         assert done.returncode == 2
         assert word in done.stderr

@@ -244,12 +244,12 @@ Status Execution::close() {
   bool all_begun = true;
   for (const auto& [name, queue] : queues_) {
     (void)name;
-    all_begun = all_begun && queue.begun();
+    all_begun = all_begun && (queue.begun() || queue.ready());
   }
   if (pad && all_begun) {
     for (auto& [name, queue] : queues_) {
       (void)name;
-      queue.pad();
+      if (queue.begun()) queue.pad();
     }
   }
   if (Status s = append_chunks(!keep_); !s) return s;
