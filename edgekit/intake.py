@@ -95,8 +95,8 @@ def plan(graph: Signature, wishes: Wishes, held: Mapping[str, str], initial: Arr
 
     held: graph output -> graph input of all states, the user's and a module's own buffers. initial: graph input -> value.
     """
+    check_names(graph, wishes, held)
     inputs, outputs = {t.name: t for t in graph.inputs}, {t.name: t for t in graph.outputs}
-    _check(inputs, outputs, wishes, held)
     sources = {n: tensor(n) if n in wishes.constants else value(n) for n in inputs}
     free = [t for n, t in inputs.items() if n not in held.values() and n not in wishes.constants]
     shown = [t for n, t in outputs.items() if n not in held]
@@ -119,7 +119,9 @@ def plan(graph: Signature, wishes: Wishes, held: Mapping[str, str], initial: Arr
     return Signature(program_inputs, program_outputs), Program((stream,))
 
 
-def _check(inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], wishes: Wishes, held: Mapping[str, str]) -> None:
+def check_names(graph: Signature, wishes: Wishes, held: Mapping[str, str]) -> None:
+    """Raise EdgekitError unless all that was said is about inputs and outputs that there are, once each."""
+    inputs, outputs = {t.name: t for t in graph.inputs}, {t.name: t for t in graph.outputs}
     for out, name in held.items():
         if out not in outputs:
             raise no_such("output", out, outputs)

@@ -18,7 +18,7 @@ from edgekit import files
 from edgekit.bundle import GoldenNote
 from edgekit.environment import sizes_of
 from edgekit.errors import Broken, EdgekitError
-from edgekit.intake import Own, Wishes, allowed_of, key_of, plan
+from edgekit.intake import Own, Wishes, allowed_of, check_names, key_of, plan
 from edgekit.intake_golden import answers, golden_inputs
 from edgekit.parts import Arrays
 from edgekit.signature import DTYPES, Signature, Tensor
@@ -35,6 +35,7 @@ def read_onnx(path: Path, wishes: Wishes) -> Own:
     _inline_external(path, proto)
     _check_standard(path, proto)
     original = _signature(path, proto)
+    check_names(original, wishes, wishes.states)
     if wishes.constants or wishes.sizes or wishes.chunks:
         _specialise(path, proto, original, wishes)
     graph = _signature(path, proto)
@@ -214,6 +215,7 @@ def _specialise(path: Path, proto: Any, graph: Signature, wishes: Wishes) -> Non
                 d.dim_value = feed.window
             elif d.dim_param in wishes.sizes:
                 d.dim_value = wishes.sizes[d.dim_param]
+    said = {t.name: [wishes.sizes.get(str(n), n) for n in t.shape] for t in graph.outputs}
     for v in (*proto.graph.output, *proto.graph.value_info):
         v.type.tensor_type.ClearField("shape")  # inferred anew
     with tempfile.TemporaryDirectory(prefix="edgekit-fold-") as folder:
@@ -225,6 +227,9 @@ def _specialise(path: Path, proto: Any, graph: Signature, wishes: Wishes) -> Non
             folded = onnx.load(options.optimized_model_filepath)
         except Exception as error:
             raise Broken(f"{path} does not open with these constants and sizes: {str(error).splitlines()[0][:300]}") from None
+    for v in folded.graph.output:  # where nothing was inferred, what the file said still holds
+        if not v.type.tensor_type.HasField("shape"):
+            v.CopyFrom(onnx.helper.make_tensor_value_info(v.name, v.type.tensor_type.elem_type, said[v.name]))
     used = {n.domain for g in _graphs(folded.graph) for n in g.node}
     if not used <= set(DOMAINS):
         raise EdgekitError(f"{path}: folding the constants brought in operators of {', '.join(used - set(DOMAINS))}; a defect in edgekit")

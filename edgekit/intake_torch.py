@@ -214,10 +214,16 @@ def _changed_buffers(module: torch.nn.Module, named: Mapping[str, torch.Tensor])
     """Names of the buffers that forward changes. torch.onnx would freeze them without a word."""
     import torch
 
+    live = copy.deepcopy(module)
+    before = {n: (b, b._version) for n, b in live.named_buffers()}
+    live(**named)
+    after = dict(live.named_buffers())
+    # torch.export sees writes in place, but not a buffer that is set anew; an eager call shows both, on this input.
+    seen = {n for n, (b, version) in before.items() if n in after and (after[n] is not b or after[n]._version != version)}
     try:
         exported = torch.export.export(copy.deepcopy(module), (), dict(named))
         # Empty before the decompositions, so it must be read after them.
-        return list(exported.run_decompositions({}).graph_signature.buffers_to_mutate.values())
+        return sorted(seen | set(exported.run_decompositions({}).graph_signature.buffers_to_mutate.values()))
     except Exception as error:
         first = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise EdgekitError(f"torch.export cannot trace the model: {type(error).__name__}: {first.strip()[:300]}") from None

@@ -15,7 +15,22 @@ from edgekit import registry
 from edgekit.errors import EdgekitError
 from edgekit.noise import draw
 from edgekit.parts import Runtime
-from edgekit.program import Affine, ArgMax, Clamp, Feed, Join, Phase, Program, Source, State, Stream, Term, noise, row, value
+from edgekit.program import (
+    Affine,
+    ArgMax,
+    Clamp,
+    Feed,
+    Join,
+    Phase,
+    Program,
+    Source,
+    State,
+    Stream,
+    Term,
+    noise,
+    row,
+    value,
+)
 from edgekit.program import tensor as constant
 from edgekit.signature import Signature
 

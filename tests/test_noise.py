@@ -27,7 +27,7 @@ def test_the_distributions_are_what_they_are_called():
     assert stats.kstest(normal, "norm").pvalue > 0.001
     assert stats.kstest(uniform, "uniform").pvalue > 0.001
     assert abs(np.corrcoef(normal[:-1], normal[1:])[0, 1]) < 0.02
-    assert 0 <= uniform.min() and uniform.max() < 1
+    assert uniform.min() >= 0 and uniform.max() < 1
 
 
 def test_a_number_depends_on_its_place_alone():

@@ -52,6 +52,13 @@ Status Slot::write(const TensorView& value) {
   return {};
 }
 
+Status Slot::write(const Tensor& value) {
+  Tensor& into = memory_[at_];
+  if (!fixed_ || value.dtype() != dtype_ || value.shape() != into.shape()) return write(value.view());
+  if (value.bytes()) std::memmove(into.data(), value.data(), value.bytes());
+  return {};
+}
+
 Slot* Environment::find(const std::string& name) const {
   const auto found = slots_.find(name);
   return found == slots_.end() ? nullptr : found->second.get();
@@ -95,13 +102,13 @@ Status Environment::start(const std::map<std::string, State>& states, std::uint3
       case Source::Kind::kTensor: {
         const Tensor* tensor_found = tensor(from.name);
         if (!tensor_found) return Status("the program reads the tensor '" + from.name + "', which the bundle does not hold");
-        if (Status s = slot->write(tensor_found->view()); !s) return s;
+        if (Status s = slot->write(*tensor_found); !s) return s;
         break;
       }
       case Source::Kind::kValue: {
         const Slot* value = find(from.name);
         if (!value) return Status("the program reads '" + from.name + "' before it is written");
-        if (Status s = slot->write(value->value().view()); !s) return s;
+        if (Status s = slot->write(value->value()); !s) return s;
         break;
       }
       case Source::Kind::kRow:

@@ -33,6 +33,7 @@ class Slot {
   const Tensor& value() const { return memory_[at_]; }
   Tensor& next() { return memory_[turns() ? at_ ^ 1 : at_]; }
   Status write(const TensorView& value);
+  Status write(const Tensor& value);  // the same, without copying the shape
 
  private:
   std::string name_;

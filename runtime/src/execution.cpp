@@ -37,13 +37,11 @@ Result<std::unique_ptr<Execution>> Execution::make(std::shared_ptr<const BundleD
 // Every input is there, none else, each of its dtype and shape. streamed, given: which inputs are meant.
 Status Execution::check(const Inputs& inputs, bool streamed, bool given) const {
   const auto& stream = bundle_->program.stream;
-  std::string wanted;
   std::size_t count = 0;
   for (const Port& port : bundle_->inputs) {
     const bool feed = stream && stream->feeds.count(port.name);
     if (feed ? !streamed : !given) continue;
     ++count;
-    wanted += (wanted.empty() ? "'" : ", '") + port.name + "'";
     const auto value = inputs.find(port.name);
     if (value == inputs.end()) return Status("the input '" + port.name + "' is missing; " + std::to_string(inputs.size()) + " were given");
     if (!fits(port, value->second)) {
@@ -51,8 +49,13 @@ Status Execution::check(const Inputs& inputs, bool streamed, bool given) const {
                     name_of(value->second.dtype) + " " + text_of(value->second.shape));
     }
   }
-  if (inputs.size() != count) return Status("more inputs were given than this program takes here: " + (wanted.empty() ? "none" : wanted));
-  return {};
+  if (inputs.size() == count) return {};
+  std::string wanted;
+  for (const Port& port : bundle_->inputs) {
+    const bool feed = stream && stream->feeds.count(port.name);
+    if (feed ? streamed : given) wanted += (wanted.empty() ? "'" : ", '") + port.name + "'";
+  }
+  return Status("more inputs were given than this program takes here: " + (wanted.empty() ? "none" : wanted));
 }
 
 Status Execution::sizes(const Inputs& inputs, Sizes* found) const {

@@ -14,14 +14,14 @@ std::size_t row_bytes(const Tensor& table) { return table.shape()[0] ? table.byt
 Shape row_shape(const Tensor& table) { return Shape(table.shape().begin() + 1, table.shape().end()); }
 
 // Steps from one element of `shape` to the next in an array that broadcasts to it from the right; false when it cannot.
-bool strides_of(const TensorView& by, const Shape& shape, std::size_t* strides) {
-  if (by.shape.size() > shape.size()) return false;
+bool strides_of(const Shape& by, const Shape& shape, std::size_t* strides) {
+  if (by.size() > shape.size()) return false;
   std::size_t step = 1;
   for (std::size_t back = 0; back < shape.size(); ++back) {
     const std::size_t axis = shape.size() - 1 - back;
     strides[axis] = 0;
-    if (back >= by.shape.size()) continue;
-    const std::int64_t size = by.shape[by.shape.size() - 1 - back];
+    if (back >= by.size()) continue;
+    const std::int64_t size = by[by.size() - 1 - back];
     if (size != 1 && size != shape[axis]) return false;
     strides[axis] = size == 1 ? 0 : step;
     step *= static_cast<std::size_t>(size);
@@ -62,15 +62,15 @@ Result<OperationRun::Operand> OperationRun::operand(const Source& source, std::u
     if (made.row && (made.tensor->shape().empty() || made.tensor->shape()[0] != static_cast<std::int64_t>(steps))) {
       return Status("the program reads rows of '" + source.name + "' " + text_of(made.tensor->shape()) + " in " + std::to_string(steps) + " steps");
     }
+    if (made.row) made.row_shape = row_shape(*made.tensor);
   }
   return made;
 }
 
-TensorView OperationRun::view(const Operand& from, std::uint32_t iteration) const {
-  if (from.slot) return from.slot->value().view();
-  if (!from.row) return from.tensor->view();
-  const auto* bytes = static_cast<const unsigned char*>(from.tensor->data());
-  return {from.tensor->dtype(), row_shape(*from.tensor), bytes + iteration * row_bytes(*from.tensor)};
+OperationRun::Ref OperationRun::ref(const Operand& from, std::uint32_t iteration) const {
+  const Tensor& tensor = from.slot ? from.slot->value() : *from.tensor;
+  if (!from.row) return {tensor.dtype(), &tensor.shape(), tensor.data()};
+  return {tensor.dtype(), &from.row_shape, static_cast<const unsigned char*>(tensor.data()) + iteration * row_bytes(tensor)};
 }
 
 Result<std::unique_ptr<OperationRun>> OperationRun::make(const Operation& op, Environment* env, std::uint32_t steps) {
@@ -115,27 +115,27 @@ Status OperationRun::run(std::uint32_t iteration, std::uint32_t chunk) {
   if (op_->kind == Operation::Kind::kArgMax) return argmax(iteration);
   if (op_->kind == Operation::Kind::kAffine) return affine(iteration, chunk);
   if (of_[0].noise) return Status("'" + op_->to + "' clamps noise, which has no shape of its own");
-  const TensorView from = view(of_[0], iteration);
+  const Ref from = ref(of_[0], iteration);
   if (from.dtype != DType::kFloat32) return Status("'" + op_->to + "' clamps " + name_of(from.dtype) + "; float32 is needed");
-  scratch_.resize(DType::kFloat32, from.shape);
-  const float* in = from.as<float>();
+  scratch_.resize(DType::kFloat32, *from.shape);
+  const float* in = from.floats();
   float* out = scratch_.as<float>();
-  for (std::size_t i = 0; i < from.count(); ++i) {
+  for (std::size_t i = 0; i < scratch_.count(); ++i) {
     const float low = in[i] < op_->low ? op_->low : in[i];
     out[i] = low > op_->high ? op_->high : low;  // comparisons with NaN are false, so NaN stays
   }
-  return target_->write(scratch_.view());
+  return target_->write(scratch_);
 }
 
 Status OperationRun::affine(std::uint32_t iteration, std::uint32_t chunk) {
   bool sized = false;
   for (const Operand& of : of_) {
     if (of.noise) continue;
-    const TensorView from = view(of, iteration);
-    if (from.dtype != DType::kFloat32 || (sized && from.shape != scratch_.shape())) {
-      return Status("'" + op_->to + "' adds " + name_of(from.dtype) + " " + text_of(from.shape) + " to others; float32 of one shape is needed");
+    const Ref from = ref(of, iteration);
+    if (from.dtype != DType::kFloat32 || (sized && *from.shape != scratch_.shape())) {
+      return Status("'" + op_->to + "' adds " + name_of(from.dtype) + " " + text_of(*from.shape) + " to others; float32 of one shape is needed");
     }
-    if (!sized) scratch_.resize(DType::kFloat32, from.shape);
+    if (!sized) scratch_.resize(DType::kFloat32, *from.shape);
     sized = true;
   }
   const Shape& shape = scratch_.shape();
@@ -148,38 +148,38 @@ Status OperationRun::affine(std::uint32_t iteration, std::uint32_t chunk) {
       (of_[k].noise->normal ? draw_normal : draw_uniform)(drawn_.as<float>(), drawn_.count(), place);
       of = drawn_.as<float>();
     } else {
-      of = view(of_[k], iteration).as<float>();
+      of = ref(of_[k], iteration).floats();
     }
     const float factor = op_->terms[k].factor;
-    TensorView by{DType::kFloat32, {}, &factor};
-    if (op_->terms[k].by) by = view(by_[k], iteration);
-    if (by.dtype != DType::kFloat32 || !strides_of(by, shape, strides)) {
-      return Status("'" + op_->to + "' multiplies " + text_of(shape) + " by " + name_of(by.dtype) + " " + text_of(by.shape));
+    static const Shape kScalar;
+    const Ref by = op_->terms[k].by ? ref(by_[k], iteration) : Ref{DType::kFloat32, &kScalar, &factor};
+    if (by.dtype != DType::kFloat32 || !strides_of(*by.shape, shape, strides)) {
+      return Status("'" + op_->to + "' multiplies " + text_of(shape) + " by " + name_of(by.dtype) + " " + text_of(*by.shape));
     }
-    add_product(scratch_.as<float>(), of, by.as<float>(), shape, strides, k == 0);
+    add_product(scratch_.as<float>(), of, by.floats(), shape, strides, k == 0);
   }
-  return target_->write(scratch_.view());
+  return target_->write(scratch_);
 }
 
 Status OperationRun::argmax(std::uint32_t iteration) {
   if (of_[0].noise) return Status("'" + op_->to + "' takes the argmax of noise, which has no shape of its own");
-  const TensorView from = view(of_[0], iteration);
+  const Ref from = ref(of_[0], iteration);
   if (from.dtype != DType::kFloat32) return Status("'" + op_->to + "' takes the argmax of " + name_of(from.dtype) + "; float32 is needed");
-  const auto rank = static_cast<int>(from.shape.size());
+  const Shape& shape = *from.shape;
+  const auto rank = static_cast<int>(shape.size());
   const auto axis = static_cast<std::size_t>(op_->axis < 0 ? op_->axis + rank : op_->axis);
   std::size_t before = 1, after = 1;
-  for (std::size_t i = 0; i < axis; ++i) before *= static_cast<std::size_t>(from.shape[i]);
-  for (std::size_t i = axis + 1; i < from.shape.size(); ++i) after *= static_cast<std::size_t>(from.shape[i]);
-  const auto size = static_cast<std::size_t>(from.shape[axis]);
-  Shape shape;
-  shape.reserve(kMostAxes);
-  for (std::size_t i = 0; i < from.shape.size(); ++i) {
-    if (i != axis) shape.push_back(from.shape[i]);
+  for (std::size_t i = 0; i < axis; ++i) before *= static_cast<std::size_t>(shape[i]);
+  for (std::size_t i = axis + 1; i < shape.size(); ++i) after *= static_cast<std::size_t>(shape[i]);
+  const auto size = static_cast<std::size_t>(shape[axis]);
+  reduced_.clear();
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (i != axis) reduced_.push_back(shape[i]);
   }
-  scratch_.resize(DType::kInt64, shape);
+  scratch_.resize(DType::kInt64, reduced_);
   for (std::size_t b = 0; b < before; ++b) {
     for (std::size_t a = 0; a < after; ++a) {
-      const float* in = from.as<float>() + b * size * after + a;
+      const float* in = from.floats() + b * size * after + a;
       std::size_t best = 0;
       for (std::size_t i = 1; i < size; ++i) {
         // numpy's rule: the first NaN wins, else the first of the largest
@@ -189,7 +189,7 @@ Status OperationRun::argmax(std::uint32_t iteration) {
       scratch_.as<std::int64_t>()[b * after + a] = static_cast<std::int64_t>(best);
     }
   }
-  return target_->write(scratch_.view());
+  return target_->write(scratch_);
 }
 
 }  // namespace edgekit

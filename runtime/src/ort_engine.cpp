@@ -70,6 +70,14 @@ class Held {
 
 // The library with its environment; one for each library file of a process.
 struct Library {
+  Library(const void* const* table, std::string name) : api(table), version(std::move(name)) {}
+  Library(const Library&) = delete;
+  Library& operator=(const Library&) = delete;
+  ~Library() {
+    api.release(kReleaseMemoryInfo, memory);
+    api.release(kReleaseEnv, environment);
+  }
+
   Api api;
   std::string version;
   Handle environment = nullptr;
@@ -216,7 +224,7 @@ Result<std::shared_ptr<Library>> load(const std::string& path) {
   if (!base) return Status(path + " is not ONNX Runtime: it has no OrtGetApiBase");
   const void* const* table = base()->get_api(kApiVersion);
   if (!table) return Status("ONNX Runtime " + std::string(base()->version()) + " in " + path + " is too old: 1.12 or newer is needed");
-  auto made = std::make_shared<Library>(Library{Api(table), "onnxruntime " + std::string(base()->version())});
+  auto made = std::make_shared<Library>(table, "onnxruntime " + std::string(base()->version()));
   if (Status s = made->api.call(kCreateEnv, kLogErrors, "edgekit", &made->environment); !s) return s;
   if (Status s = made->api.call(kCreateCpuMemoryInfo, 0, 0, &made->memory); !s) return s;
   return made;

@@ -194,11 +194,11 @@ Status PhaseRun::step_bound() {
 Status PhaseRun::step_free() {
   if (Status s = graph_->run(inputs(), &found_); !s) return s;
   for (const Write& w : writes_) {
-    if (Status s = w.slot->write(found_[w.name].view()); !s) return s;
+    if (Status s = w.slot->write(found_[w.name]); !s) return s;
   }
   for (const Write& w : carries_) {
     w.slot->turn();
-    if (Status s = w.slot->write(found_[w.name].view()); !s) return s;
+    if (Status s = w.slot->write(found_[w.name]); !s) return s;
   }
   return see(found_);
 }

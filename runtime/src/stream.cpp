@@ -71,7 +71,8 @@ void Gathered::clear() {
 }
 
 Status Gathered::add(const std::string& name, const Tensor& value) {
-  Shape shape = value.shape();
+  now_ = value.shape();
+  Shape& shape = now_;
   const auto axis = static_cast<std::size_t>(join_.axis);
   if (join_.how == Join::How::kStack) {
     if (axis > shape.size()) return Status("'" + name + "' is stacked along axis " + std::to_string(axis) + " of " + text_of(shape));

@@ -39,6 +39,7 @@ class Gathered {
  private:
   Join join_;
   Shape shape_;  // of the answer, its size along the axis as gathered so far
+  Shape now_;    // of the value that is taken in
   bool any_ = false;
   std::size_t before_ = 1, item_ = 1, after_ = 1;
   DType dtype_ = DType::kFloat32;
