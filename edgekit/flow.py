@@ -8,7 +8,6 @@ import os
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from edgekit.estimate import Estimate, count, count_ann, price, prices_of
 from edgekit.files import canonical_json, remove_drafts, write_text
 from edgekit.intake import Wishes
 from edgekit.measurement import Measurement, Progress, silent
-from edgekit.parts import Calibrator, Exporter, Family, Runtime, Trained
+from edgekit.parts import Calibrator, Family, Runtime, Trained
 from edgekit.profile import profile as profile_bundle
 from edgekit.program import fusable
 from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
+from edgekit.route import Step, all_steps, route
 from edgekit.verify import Verification
 from edgekit.verify import verify as verify_bundle
 
@@ -80,46 +80,6 @@ def deploy(
         _examine(bundle, trained, skipped, score_limit, seconds)
     progress("deploy", len(bundles), len(bundles))
     return list(bundles.values())
-
-
-@dataclass(frozen=True)
-class Step:
-    """One part that makes one bundle from a checkpoint or from another bundle."""
-
-    kind: type[Exporter] | type[Calibrator]
-    part: str
-    accepts: str
-    label: str  # "nir:int8"
-
-
-def all_steps() -> list[Step]:
-    """What the parts that are here can make."""
-    steps = []
-    for name in registry.names(Exporter):
-        exporter = registry.load(Exporter, name)
-        variant = f"-{exporter.variant}" if exporter.variant else ""
-        steps.append(Step(Exporter, name, exporter.accepts, f"{exporter.format}{variant}:{exporter.precision}"))
-    for name in registry.names(Calibrator):
-        calibrator = registry.load(Calibrator, name)
-        steps.append(Step(Calibrator, name, calibrator.accepts, f"{calibrator.format}:{calibrator.precision}"))
-    return steps
-
-
-def route(wish: str) -> list[Step]:
-    """The steps from a checkpoint to `format` or `format:precision`; without a precision, the shortest way."""
-    steps = all_steps()
-    asked = [s for s in steps if wish in (s.label, s.label.split(":")[0])]
-    ways = [way for s in asked if (way := _way_to(s, steps))]
-    if not ways:
-        raise no_such("format", wish, {s.label for s in steps} | {s.label.split(":")[0] for s in steps})
-    return min(ways, key=len)
-
-
-def _way_to(step: Step, steps: list[Step]) -> list[Step]:
-    if step.accepts == "checkpoint":
-        return [step]
-    ways = [_way_to(before, steps) for before in steps if before.label == step.accepts]
-    return [*min(ways, key=len), step] if ways else []
 
 
 def make(step: Step, trained: Trained | None, bundles: Mapping[str, Bundle], out: Path) -> Bundle:

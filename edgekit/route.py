@@ -1,0 +1,49 @@
+"""Which parts make a format, and in what order: the way from a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgekit import registry
+from edgekit.errors import no_such
+from edgekit.parts import Calibrator, Exporter
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part that makes one bundle from a checkpoint or from another bundle."""
+
+    kind: type[Exporter] | type[Calibrator]
+    part: str
+    accepts: str
+    label: str  # "nir:int8"
+
+
+def all_steps() -> list[Step]:
+    """What the parts that are here can make."""
+    steps = []
+    for name in registry.names(Exporter):
+        exporter = registry.load(Exporter, name)
+        variant = f"-{exporter.variant}" if exporter.variant else ""
+        steps.append(Step(Exporter, name, exporter.accepts, f"{exporter.format}{variant}:{exporter.precision}"))
+    for name in registry.names(Calibrator):
+        calibrator = registry.load(Calibrator, name)
+        steps.append(Step(Calibrator, name, calibrator.accepts, f"{calibrator.format}:{calibrator.precision}"))
+    return steps
+
+
+def route(wish: str) -> list[Step]:
+    """The steps from a checkpoint to `format` or `format:precision`; without a precision, the shortest way."""
+    steps = all_steps()
+    asked = [s for s in steps if wish in (s.label, s.label.split(":")[0])]
+    ways = [way for s in asked if (way := _way_to(s, steps))]
+    if not ways:
+        raise no_such("format", wish, {s.label for s in steps} | {s.label.split(":")[0] for s in steps})
+    return min(ways, key=len)
+
+
+def _way_to(step: Step, steps: list[Step]) -> list[Step]:
+    if step.accepts == "checkpoint":
+        return [step]
+    ways = [_way_to(before, steps) for before in steps if before.label == step.accepts]
+    return [*min(ways, key=len), step] if ways else []
