@@ -94,7 +94,8 @@ def folder_draft(out: Path) -> Iterator[Path]:
         yield draft
         with _mendable(out):
             for path in sorted(draft.rglob("*")):
-                _sync(path)
+                if not path.is_symlink():  # a link has no content of its own, and may point at nothing
+                    _sync(path)
             _sync(draft)
             if out.exists():
                 old = Path(tempfile.mkdtemp(prefix=f"{DRAFT}{out.name}-{os.getpid()}-", dir=out.parent))

@@ -228,6 +228,11 @@ def profile(bundle: Bundle, runtime: str = "", threads: int = 1, seconds: float 
     return found
 
 
+def runtime_of(bundle: Bundle, name: str = "") -> Runtime:
+    """The runtime of that name, or the format's first that is ready, once it is sure that it opens the bundle."""
+    return _runtime_for(bundle, name or _ready_runtimes(bundle)[0])
+
+
 def _runtime_for(bundle: Bundle, name: str) -> Runtime:
     part = registry.find(Runtime, name)
     opens = (*part.formats, *part.also_opens)

@@ -118,8 +118,8 @@ def test_buffers_that_forward_changes_become_states(models: Path):
         with torch.no_grad():
             steps = [{n: v.clone().numpy() for n, v in live(torch.from_numpy(row)).items()} for row in x]
         found = run(bundle, {"x": x})
-        for name, out in found.items():
-            eager = [s["total" if name == "output_0" else name] for s in steps]
+        for key, out in found.items():
+            eager = [s["total" if key == "output_0" else key] for s in steps]
             np.testing.assert_allclose(out, np.stack(eager), atol=1e-5)
 
 

@@ -19,6 +19,7 @@ VERBS = {
     "profile": "Time a verified bundle on this machine.",
     "deploy": "Export to several formats, verify and profile each.",
     "report": "Table, JSON and one offline page of a run folder.",
+    "run": "Run a bundle, loop and all, on inputs of your own.",
     "embed": "Write a C++ project around a bundle.",
     "parts": "What there is: families, exporters, calibrators, runtimes, meters.",
     "targets": "The devices that edgekit knows.",

@@ -21,6 +21,7 @@ TRIPLE = "aarch64-linux-gnu"
 GLIBC = "2.28"  # what the aarch64 wheels of ONNX Runtime need
 CROSS_ROOT = Path(f"/usr/{TRIPLE}")  # Debian and Ubuntu: libc6-arm64-cross
 DEBS = ("qemu-user-static", "libc6-arm64-cross", "libgcc-s1-arm64-cross", "libstdc++6-arm64-cross")
+EMULATOR = "usr/bin/qemu-aarch64-static"
 HINT = "apt-get install g++-aarch64-linux-gnu qemu-user"
 
 # ONNX Runtime reads /proc/cpuinfo to choose its kernels, and qemu passes the host's through; a text that names another
@@ -134,7 +135,7 @@ def _fetch_library() -> None:
 
 
 def _emulator() -> str | None:
-    own = cache_folder() / "aarch64" / "debs" / "usr" / "bin" / "qemu-aarch64-static"
+    own = cache_folder() / "aarch64" / "debs" / EMULATOR
     return shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static") or (str(own) if own.is_file() else None)
 
 
@@ -161,12 +162,13 @@ def _fetch_debs() -> None:
             call(["apt-get", *options, "-qq", "download", *DEBS], "download qemu for aarch64")
         finally:
             os.chdir(here)
+        unpacked = Path(work) / "unpacked"
+        for deb in sorted(download.glob("*.deb")):
+            call(["dpkg", "-x", str(deb), str(unpacked)], f"unpack {deb.name}")
         with files.folder_draft(cache_folder() / "aarch64" / "debs") as draft:
-            for deb in sorted(download.glob("*.deb")):
-                call(["dpkg", "-x", str(deb), str(draft)], f"unpack {deb.name}")
-            for path in (draft / "usr" / "bin").iterdir():
-                if path.name != "qemu-aarch64-static":  # the package holds every processor's
-                    path.unlink()
+            (draft / "usr" / "bin").mkdir(parents=True)
+            shutil.copy2(unpacked / EMULATOR, draft / EMULATOR)  # the package holds every processor's
+            shutil.copytree(unpacked / "usr" / TRIPLE, draft / "usr" / TRIPLE, symlinks=True)
 
 
 def _write_zig_wrappers() -> None:
