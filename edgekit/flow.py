@@ -27,6 +27,7 @@ from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
 from edgekit.route import Step, all_steps, route
 from edgekit.verify import Verification
 from edgekit.verify import verify as verify_bundle
+from edgekit.verify_apart import verify_apart
 
 DEFAULT_FORMATS = ("onnx", "openvino", "nir", "lava")
 REFUSED = "refused.json"  # in a run folder: the formats that could not be made, and why
@@ -209,7 +210,7 @@ def verify_everywhere(
             if reason:
                 absent[name] = reason
             else:
-                found.append((bundle, name, verify(bundle, name, score_limit)))
+                found.append((bundle, name, verify_apart(bundle, name, score_limit)))
     progress("verify", len(bundles), len(bundles))
     return found, absent
 

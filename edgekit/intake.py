@@ -51,6 +51,7 @@ class Own(Trained):
     answers: tuple[Golden, ...]
     onnx_bytes: bytes | None = None
     torch_module: torch.nn.Module | None = None
+    torch_sizes: Mapping[str, int] = field(default_factory=dict)  # free dimension -> its size while torch traces, at least 2
     model: None = None
 
     def module(self, graph: str = "main") -> torch.nn.Module:
@@ -60,6 +61,9 @@ class Own(Trained):
 
     def onnx_model(self, graph: str = "main") -> bytes | None:
         return self.onnx_bytes
+
+    def traced_sizes(self) -> Mapping[str, int]:
+        return self.torch_sizes
 
     def goldens(self) -> Sequence[Golden]:
         return self.answers
@@ -102,6 +106,14 @@ def plan(graph: Signature, wishes: Wishes, held: Mapping[str, str], initial: Arr
     shown = [t for n, t in outputs.items() if n not in held]
     if not held and not wishes.chunks:
         return Signature(tuple(free), tuple(shown)), Program((Phase(inputs=sources, outputs={t.name: t.name for t in shown}),))
+    decided = {n for t in free for n in t.shape if isinstance(n, str)}
+    for name in held.values():
+        for n in inputs[name].shape:
+            if isinstance(n, str) and n not in decided:
+                raise EdgekitError(
+                    f"the state '{name}' has the free size '{n}', which no input decides; a state keeps one size from step "
+                    f"to step: fix it with --size {n}=N"
+                )
     feeds = {t.name: wishes.chunks.get(t.name, Feed(0)) for t in free if t.name not in wishes.still}
     if not feeds:
         raise EdgekitError("a stream needs an input that is streamed, but every input is a state, a constant or still")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +17,93 @@ from edgekit.program import Program, Stream
 from edgekit.signature import Signature, Tensor
 
 SEED = 0
-BATCHES = (2, 3)  # sizes of a free dimension in the first golden and in the second
+BATCHES = (2, 3)  # sizes of a free batch in the first golden and in the second
 CHUNKS = (9, 5)  # chunks of a stream in each, the last one begun but not whole
-DRAWN = f"drawn from the signature with seed {SEED}: floats normal, whole numbers 0 to 7, bools even"
+# Sizes of the other free dimensions: a model may need many samples or pixels, or a multiple of 8, 32 or 64, or take no more
+# than a few. The first pair that the model takes is used, so the usual ones come first.
+LADDER = ((64, 96), (256, 320), (1024, 1280), (4096, 5120), (16000, 20480), (16, 24), (2, 3))
+WHOLE = (7, 1, 0)  # the largest whole number drawn: it may be an index, a length or a token that there is not
+MOST_VALUES = 1 << 22  # in one drawn input: the ladder ends there
 
 Step = Callable[[Arrays], dict[str, np.ndarray]]  # graph inputs -> graph outputs
 
 
-def golden_inputs(signature: Signature, program: Program, example: str) -> tuple[list[dict[str, np.ndarray]], str]:
-    """(inputs of one or two goldens, where they come from). Two where a dimension is free and nothing was given."""
+class Final(Broken):
+    """Other inputs would not help: none is tried."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Inputs of one or two goldens, and where they come from. Two where a dimension is free and nothing was given."""
+
+    inputs: tuple[dict[str, np.ndarray], ...]
+    origin: str
+
+
+def golden_inputs(signature: Signature, program: Program, example: str, own: Arrays | None = None) -> Iterator[Drawn]:
+    """Golden inputs for the model to refuse, one after the other: given ones, or drawn at other sizes and smaller numbers.
+
+    own: the example inputs that came with the model; the last resort, since they are often zeros.
+    """
     if example:
-        return [_given(signature, Path(example))], f"given: {Path(example).name}"
-    free = any(isinstance(n, str) for t in signature.inputs for n in t.shape)
-    rng = np.random.default_rng(SEED)
-    made = []
-    for i in range(2 if free else 1):
-        sizes = _sizes(signature, program.stream, i)
-        made.append({t.name: _drawn(t, sizes, rng) for t in signature.inputs})
-    return made, DRAWN
+        yield Drawn((_given(signature, Path(example)),), f"given: {Path(example).name}")
+        return
+    whole = any(t.dtype.startswith(("int", "uint")) for t in signature.inputs)
+    for most in WHOLE if whole else WHOLE[:1]:
+        for sizes in _rungs(signature, program.stream):
+            rng = np.random.default_rng(SEED)
+            inputs = tuple({t.name: _drawn(t, s, most, rng) for t in signature.inputs} for s in sizes)
+            said = "".join(f"; {n} {' and '.join(str(s[n]) for s in sizes)}" for n in sorted(sizes[0]))
+            yield Drawn(inputs, f"drawn from the signature with seed {SEED}: floats normal, whole numbers 0 to {most}, bools even{said}")
+    if own is not None and program.stream is None:
+        yield Drawn(({t.name: own[t.name] for t in signature.inputs},), "the example inputs that came with the model")
 
 
-def _sizes(signature: Signature, stream: Stream | None, i: int) -> dict[str, int]:
-    sizes = {n: BATCHES[i] for t in signature.inputs for n in t.shape if isinstance(n, str)}
+def _rungs(signature: Signature, stream: Stream | None) -> Iterator[tuple[dict[str, int], ...]]:
+    """(sizes of the first golden, of the second) by the name of the free dimension; one golden where all is fixed."""
+    free = {n for t in signature.inputs for n in t.shape if isinstance(n, str)}
+    cut = {str(t.shape[stream.feeds[t.name].axis]) for t in signature.inputs if t.name in stream.feeds} if stream else set()
+    deep = stream is not None or any(len(t.shape) > 1 for t in signature.inputs)
+    batches = {next((n for n in t.shape if n not in cut), "") for t in signature.inputs if deep} & free
+    last = {t.shape[-1] for t in signature.inputs if t.shape} & free - batches - cut
+    if not free:
+        yield ({},)
+    for rung in LADDER if free - cut - batches else LADDER[-1:] if free else ():
+        for grown in dict.fromkeys((frozenset(free - cut - batches), frozenset(last))):  # all but the batch; the last axes alone
+            sizes = tuple(
+                {n: rung[i] if n in grown else BATCHES[i] for n in sorted(free)} | _cut_sizes(signature, stream, i) for i in range(2)
+            )
+            if max(math.prod(_shape(t, s)) for t in signature.inputs for s in sizes) <= MOST_VALUES:
+                yield sizes
+
+
+def first_taken(offers: Iterator[Drawn], answers_of: Callable[[Drawn], tuple[Golden, ...]]) -> tuple[tuple[Golden, ...], str]:
+    """(goldens, where their inputs come from) of the first offer that the model takes.
+
+    Raises what the first offer raised, and what to do about it, when it takes none.
+    """
+    said: EdgekitError | None = None
+    tried = 0
+    for offer in offers:
+        tried += 1
+        try:
+            return answers_of(offer), offer.origin
+        except Final:
+            raise
+        except EdgekitError as error:
+            said = said or error
+    assert said is not None
+    if tried == 1:
+        raise said
+    raise type(said)(
+        f"{said} - and with {tried - 1} other draws of inputs it fails as well; give some that fit with --example x.npz, "
+        "or fix a size with --size NAME=N"
+    ) from None
+
+
+def _cut_sizes(signature: Signature, stream: Stream | None, i: int) -> dict[str, int]:
+    """How long the i-th golden is along the axis that a stream is cut along."""
+    sizes = {}
     for t in signature.inputs:
         feed = stream.feeds.get(t.name) if stream else None
         if feed is not None:
@@ -45,11 +112,15 @@ def _sizes(signature: Signature, stream: Stream | None, i: int) -> dict[str, int
     return sizes
 
 
-def _drawn(t: Tensor, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
-    shape = tuple(sizes[n] if isinstance(n, str) else n for n in t.shape)
+def _shape(t: Tensor, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(sizes[n] if isinstance(n, str) else n for n in t.shape)
+
+
+def _drawn(t: Tensor, sizes: Mapping[str, int], most: int, rng: np.random.Generator) -> np.ndarray:
+    shape = _shape(t, sizes)
     if t.dtype.startswith("float"):
         return np.asarray(rng.standard_normal(shape)).astype(t.dtype)
-    return np.asarray(rng.integers(0, 2 if t.dtype == "bool" else 8, shape)).astype(t.dtype)
+    return np.asarray(rng.integers(0, 2 if t.dtype == "bool" else most + 1, shape)).astype(t.dtype)
 
 
 def _given(signature: Signature, path: Path) -> dict[str, np.ndarray]:
@@ -84,7 +155,13 @@ def answers(program: Program, signature: Signature, tensors: Arrays, inputs: Arr
     for k in range(min(map(len, cut.values()))):
         chunk = {n: c[k] for n, c in cut.items()}
         found = step(bound({**inputs, **chunk, **states}))
-        states = {**states, **{state: found[out] for out, state in phase.carry.items()}}
+        for out, state in phase.carry.items():
+            if found[out].shape != states[state].shape:
+                raise EdgekitError(
+                    f"the output '{out}' is {list(found[out].shape)} where the state '{state}' is {list(states[state].shape)}; "
+                    "a state keeps one shape from step to step"
+                )
+            states[state] = found[out]
         for out, name in phase.outputs.items():
             gathered[name].append(found[out])
     joined = {}

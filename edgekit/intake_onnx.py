@@ -8,24 +8,26 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit import files
-from edgekit.bundle import GoldenNote
+from edgekit.bundle import Golden, GoldenNote
 from edgekit.environment import sizes_of
 from edgekit.errors import Broken, EdgekitError
 from edgekit.intake import Own, Wishes, allowed_of, check_names, key_of, plan
-from edgekit.intake_golden import answers, golden_inputs
+from edgekit.intake_golden import Drawn, Final, answers, first_taken, golden_inputs
 from edgekit.parts import Arrays
 from edgekit.signature import DTYPES, Signature, Tensor
 
 MOST_BYTES = 2_000_000_000  # a serialized message cannot be larger
 DOMAINS = ("", "ai.onnx")  # operators of the standard; others need code that a device may not have
 TRIAL_LIMIT_S = 120
+
+Shapes = list[tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]]  # of the inputs and the outputs of each call
 
 
 def read_onnx(path: Path, wishes: Wishes) -> Own:
@@ -34,6 +36,7 @@ def read_onnx(path: Path, wishes: Wishes) -> Own:
     proto = _parsed(path, raw)
     _inline_external(path, proto)
     _check_standard(path, proto)
+    _put_plainly(proto)
     original = _signature(path, proto)
     check_names(original, wishes, wishes.states)
     if wishes.constants or wishes.sizes or wishes.chunks:
@@ -42,9 +45,22 @@ def read_onnx(path: Path, wishes: Wishes) -> Own:
     left = Wishes(**{**vars(wishes), "constants": {n: v for n, v in wishes.constants.items() if n in {t.name for t in graph.inputs}}})
     signature, program = plan(graph, left, wishes.states, {})
     whole = proto.SerializeToString(deterministic=True)
-    inputs, origin = golden_inputs(signature, program, wishes.example)
-    step = _reference(path, whole, graph, signature, inputs[0])
-    goldens = tuple(answers(program, signature, {}, values, step) for values in inputs)
+    calls: Shapes = []
+
+    def answers_of(drawn: Drawn) -> tuple[Golden, ...]:
+        calls.clear()
+        step = _reference(path, whole, graph, signature, drawn.inputs, calls)
+        made = tuple(answers(program, signature, {}, values, step) for values in drawn.inputs)
+        _check_repeats(path, made[0], answers(program, signature, {}, drawn.inputs[0], step))
+        return made
+
+    goldens, origin = first_taken(golden_inputs(signature, program, wishes.example), answers_of)
+    true = _with_true_outputs(graph, calls)
+    if true != graph:
+        graph = true
+        signature, program = plan(graph, left, wishes.states, {})
+        _declare_outputs(proto, graph)
+        whole = proto.SerializeToString(deterministic=True)
     import onnxruntime
 
     return Own(
@@ -52,6 +68,36 @@ def read_onnx(path: Path, wishes: Wishes) -> Own:
         graphs={"main": graph}, tensors={}, allowed=allowed_of(goldens, wishes.tolerance), answers=goldens, onnx_bytes=whole,
         golden_note=GoldenNote(f"onnxruntime {onnxruntime.__version__} without optimisations, step by step", origin),
     )  # fmt: skip
+
+
+def _check_repeats(path: Path, first: Golden, again: Golden) -> None:
+    if any(not np.array_equal(v, again.outputs[n], equal_nan=v.dtype.kind == "f") for n, v in first.outputs.items()):
+        raise Final(
+            f"{path} gives other answers when it runs again: it draws random numbers inside; make them an input of the graph"
+        )
+
+
+def _with_true_outputs(graph: Signature, calls: Shapes) -> Signature:
+    """The graph with outputs as they were seen: exporters write shapes that do not hold, and engines trust them."""
+    made = []
+    for t in graph.outputs:
+        shape = list(t.shape)
+        for taken, given in calls:
+            sizes = {n: size for i in graph.inputs for n, size in zip(i.shape, taken[i.name], strict=True) if isinstance(n, str)}
+            if len(given[t.name]) != len(shape):
+                raise EdgekitError(f"the output '{t.name}' is said to be {list(t.shape)}, but is {list(given[t.name])}")
+            for axis, (said, size) in enumerate(zip(t.shape, given[t.name], strict=True)):
+                if size != (sizes.get(said, size) if isinstance(said, str) else said):
+                    shape[axis] = f"{t.name}_{axis}"
+        made.append(Tensor(t.name, t.dtype, tuple(shape), t.meaning))
+    return Signature(graph.inputs, tuple(made))
+
+
+def _declare_outputs(proto: Any, graph: Signature) -> None:
+    import onnx
+
+    for v, t in zip(proto.graph.output, graph.outputs, strict=True):
+        v.CopyFrom(onnx.helper.make_tensor_value_info(v.name, v.type.tensor_type.elem_type, t.shape))
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -159,10 +205,22 @@ def _check_standard(path: Path, proto: Any) -> None:
         raise Broken(f"{path} is no valid ONNX model: {first.strip()[:300]}") from None
 
 
+def _put_plainly(proto: Any) -> None:
+    """No input that has a value already, as old files list their weights; no size that only means an unknown one."""
+    graph = proto.graph
+    constants = {i.name for i in graph.initializer}
+    kept = [v for v in graph.input if v.name not in constants]
+    del graph.input[:]
+    graph.input.extend(kept)
+    # -1 and "?" (PaddlePaddle) and 0 (MXNet) are sizes that are not known, nor equal.
+    for v in (*graph.input, *graph.output, *graph.value_info):
+        for d in v.type.tensor_type.shape.dim:
+            if (d.HasField("dim_value") and d.dim_value < 1) or d.dim_param == "?":
+                d.Clear()
+
+
 def _signature(path: Path, proto: Any) -> Signature:
     import onnx
-
-    constants = {i.name for i in proto.graph.initializer}
 
     def made(v: Any) -> Tensor:
         kind = v.type.tensor_type
@@ -175,15 +233,9 @@ def _signature(path: Path, proto: Any) -> Signature:
         if not kind.HasField("shape"):
             raise EdgekitError(f"{path}: '{v.name}' does not say how many axes it has; export the model with shapes")
         shape = [d.dim_value if d.HasField("dim_value") else d.dim_param or f"{v.name}_{k}" for k, d in enumerate(kind.shape.dim)]
-        if any(isinstance(n, int) and n < 1 for n in shape):
-            raise EdgekitError(f"{path}: '{v.name}' has the shape {shape}; sizes begin at 1")
         return Tensor(v.name, dtype, tuple(shape))
 
-    graph = proto.graph
-    return Signature(
-        tuple(made(v) for v in graph.input if v.name not in constants),
-        tuple(made(v) for v in graph.output),
-    )
+    return Signature(tuple(made(v) for v in proto.graph.input), tuple(made(v) for v in proto.graph.output))
 
 
 def _specialise(path: Path, proto: Any, graph: Signature, wishes: Wishes) -> None:
@@ -246,18 +298,18 @@ def _quiet(ort: Any) -> Any:
 
 
 def _reference(
-    path: Path, model: bytes, graph: Signature, signature: Signature, inputs: Arrays
+    path: Path, model: bytes, graph: Signature, signature: Signature, inputs: Sequence[Arrays], calls: Shapes
 ) -> Callable[[Arrays], dict[str, np.ndarray]]:
     """One step by ONNX Runtime without optimisations, after a child process has tried it: a foreign file may crash it."""
     import onnxruntime as ort
 
-    sizes: Mapping[str, int] = sizes_of(signature, inputs)
-    first = {
-        t.name: np.zeros([sizes.get(n, 1) if isinstance(n, str) else n for n in t.shape], t.dtype) for t in graph.inputs
-    }
     with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
         (Path(folder) / "model.onnx").write_bytes(model)
-        files.save_tensors(Path(folder) / "inputs.safetensors", first)
+        for i, values in enumerate(inputs):
+            sizes = sizes_of(signature, values)
+            zeros = {t.name: np.zeros([sizes.get(n, 1) if isinstance(n, str) else n for n in t.shape], t.dtype) for t in graph.inputs}
+            fitting = {n: values[n] for n, z in zeros.items() if n in values and values[n].shape == z.shape}
+            files.save_tensors(Path(folder) / f"inputs-{i}.safetensors", {**zeros, **fitting})
         _try(path, Path(folder))
     options = _quiet(ort)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -266,9 +318,11 @@ def _reference(
 
     def step(values: Arrays) -> dict[str, np.ndarray]:
         try:
-            return dict(zip(names, session.run(names, dict(values)), strict=True))
+            found = dict(zip(names, session.run(names, dict(values)), strict=True))
         except Exception as error:
             raise Broken(f"{path} fails on the golden inputs: {str(error).splitlines()[0][:300]}") from None
+        calls.append(({n: v.shape for n, v in values.items()}, {n: v.shape for n, v in found.items()}))
+        return found
 
     return step
 
@@ -279,18 +333,20 @@ from safetensors.numpy import load_file
 o = ort.SessionOptions(); o.log_severity_level = 4
 o.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 try:
-    ort.InferenceSession(sys.argv[1], o, providers=["CPUExecutionProvider"]).run(None, load_file(sys.argv[2]))
+    session = ort.InferenceSession(sys.argv[1], o, providers=["CPUExecutionProvider"])
+    for inputs in sys.argv[2:]:
+        session.run(None, load_file(inputs))
 except Exception as error:
     sys.exit(str(error).splitlines()[0][:300])
 """
 
 
 def _try(path: Path, folder: Path) -> None:
-    command = [sys.executable, "-c", _TRIAL, str(folder / "model.onnx"), str(folder / "inputs.safetensors")]
+    command = [sys.executable, "-c", _TRIAL, str(folder / "model.onnx"), *map(str, sorted(folder.glob("*.safetensors")))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_LIMIT_S, check=False, env=dict(os.environ))
     except subprocess.TimeoutExpired:
-        raise Broken(f"{path} does not come to an end: one run took more than {TRIAL_LIMIT_S} s") from None
+        raise Final(f"{path} does not come to an end: one run took more than {TRIAL_LIMIT_S} s") from None
     if done.returncode < 0:
         raise Broken(f"{path} crashes ONNX Runtime (signal {-done.returncode}); it is not opened here")
     if done.returncode:

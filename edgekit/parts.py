@@ -62,15 +62,9 @@ class Trained(ABC):
         """A graph to export, in eval mode: its inputs in order -> (outputs..., probes...)."""
         raise EdgekitError(f"'{self.name}' is no torch model")
 
-    def dynamic_shapes(self, graph: str = "main") -> Mapping[str, Mapping[int, Any]]:
-        """Graph input -> axis -> torch.export.Dim of each free size."""
-        import torch
-
-        dims: dict[str, Any] = {}
-        return {
-            t.name: {i: dims.setdefault(n, torch.export.Dim(n)) for i, n in enumerate(t.shape) if isinstance(n, str)}
-            for t in self.graphs[graph].inputs
-        }
+    def traced_sizes(self) -> Mapping[str, int]:
+        """Free dimension -> its size while torch traces the module; 2 where nothing is said."""
+        return {}
 
     def onnx_model(self, graph: str = "main") -> bytes | None:
         """The graph as a serialized ONNX model, where the model came as one."""

@@ -224,6 +224,9 @@ def _outputs(
             failures.append(f"output '{name}' has the shape {got.shape} or is not finite, expected {expected.shape}")
             continue
         difference = np.abs(got.astype(np.float64) - expected)
+        if not difference.size:
+            means.append(0.0)  # an output without values, of the right shape
+            continue
         if not equal.all():
             difference = difference[equal]
         if not difference.size:

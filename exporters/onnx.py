@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError, Missing
 from edgekit.parts import Exporter, Trained, manifest_of
@@ -76,25 +78,31 @@ class Onnx(Exporter):
         import torch
 
         signature, module = source.graphs[graph], _positional(source.module(graph))
-        shapes = source.dynamic_shapes(graph)
+        sizes = source.traced_sizes()
         example = tuple(
-            torch.zeros([2 if isinstance(n, str) else n for n in t.shape], dtype=getattr(torch, t.dtype))
+            torch.zeros([sizes.get(n, 2) if isinstance(n, str) else n for n in t.shape], dtype=getattr(torch, t.dtype))
             for t in signature.inputs
         )
+        # AUTO leaves the relations between free sizes to torch; _check_free_sizes finds one that it fixed.
+        free = tuple({i: torch.export.Dim.AUTO for i, n in enumerate(t.shape) if isinstance(n, str)} for t in signature.inputs)
         outputs = [*(t.name for t in signature.outputs), *source.probes.get(graph, ())]
         with _quiet(), torch.no_grad():
-            exported = torch.export.export(module, example, dynamic_shapes=(tuple(shapes[t.name] for t in signature.inputs),))
-            # Empty before the decompositions, so it must be read after them.
-            mutated = exported.run_decompositions({}).graph_signature.buffers_to_mutate
-            if mutated:
-                raise EdgekitError(
-                    f"'{source.name}' changes its buffers {sorted(mutated.values())} in forward, which a graph would "
-                    "freeze; hand them in and out as inputs and outputs"
-                )
-            program = torch.onnx.export(
-                exported, example, dynamo=True, opset_version=opset, external_data=False,
-                input_names=[t.name for t in signature.inputs], output_names=outputs,
-            )  # fmt: skip
+            try:
+                exported = torch.export.export(module, example, dynamic_shapes=(free,))
+                # Empty before the decompositions, so it must be read after them.
+                mutated = exported.run_decompositions({}).graph_signature.buffers_to_mutate
+                program = torch.onnx.export(
+                    exported, example, dynamo=True, opset_version=opset, external_data=False,
+                    input_names=[t.name for t in signature.inputs], output_names=outputs,
+                )  # fmt: skip
+            except Exception as error:
+                first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+                raise EdgekitError(f"torch cannot export '{source.name}' to ONNX: {type(error).__name__}: {first[:300]}") from None
+        if mutated:
+            raise EdgekitError(
+                f"'{source.name}' changes its buffers {sorted(mutated.values())} in forward, which a graph would "
+                "freeze; hand them in and out as inputs and outputs"
+            )
         assert program is not None
         proto = program.model_proto
         written = next(o.version for o in proto.opset_import if o.domain == "")
@@ -102,6 +110,7 @@ class Onnx(Exporter):
             raise EdgekitError(
                 f"opset {opset} was asked for, but torch wrote {written}; ask for an opset from 18 to 25"
             )
+        _check_free_sizes(proto, signature, source.name)
         data: bytes = proto.SerializeToString()
         return data
 
@@ -122,6 +131,38 @@ def _positional(module: torch.nn.Module) -> torch.nn.Module:
             return self.module(*tensors)
 
     return Positional().eval()
+
+
+def _check_free_sizes(proto: Any, signature: Signature, name: str) -> None:
+    """Refuse a graph that torch fixed to one size; torch may only seem to have done so, as with an LSTM's time."""
+    import onnx
+    import onnxruntime as ort
+
+    fixed = {
+        n: d.dim_value or int(d.dim_param)
+        for v, t in zip(proto.graph.input, signature.inputs, strict=True)
+        for d, n in zip(v.type.tensor_type.shape.dim, t.shape, strict=True)
+        if isinstance(n, str) and (d.HasField("dim_value") or d.dim_param.isdigit())
+    }
+    if not fixed:
+        return
+    for v, t in zip(proto.graph.input, signature.inputs, strict=True):
+        for d, n in zip(v.type.tensor_type.shape.dim, t.shape, strict=True):
+            if n in fixed:
+                d.dim_param = n
+    del proto.graph.value_info[:]
+    for v, t in zip(proto.graph.output, signature.outputs, strict=False):  # probes, which an own model has none of, come after
+        v.CopyFrom(onnx.helper.make_tensor_value_info(v.name, v.type.tensor_type.elem_type, t.shape))
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    told = ", ".join(f"'{n}' at {size}" for n, size in fixed.items())
+    try:
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for grown in (1, 2):
+            shapes = {t.name: [fixed.get(n, 2) * grown if isinstance(n, str) else n for n in t.shape] for t in signature.inputs}
+            session.run(None, {t.name: np.zeros(shapes[t.name], t.dtype) for t in signature.inputs})
+    except Exception:
+        raise EdgekitError(f"torch fixes {told} while it exports '{name}'; leave it out of the free sizes") from None
 
 
 def _name_dimensions(graph: Any, signature: Signature) -> None:

@@ -87,18 +87,24 @@ def _show_all(found: list[tuple[Bundle, str, Verification]], absent: dict[str, s
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title, side in (("bundle", "left"), ("runtime", "left"), ("same", "left"), ("largest gap", "right"), ("flips", "right"),
+    table.add_column("bundle", overflow="fold")
+    for title, side in (("runtime", "left"), ("same", "left"), ("largest gap", "right"), ("flips", "right"),
                         ("spikes", "right"), ("pieces", "right")):  # fmt: skip
         table.add_column(title, justify=side)  # type: ignore[arg-type]
+    shown = None
     for bundle, name, v in found:
+        first, shown = "" if bundle is shown else bundle.folder.name, bundle
         gap = "-" if v.output_max_abs is None else f"{v.output_max_abs:.1e}" if v.output_max_abs else "0"
         spikes = f"{v.spikes_compared:,}" if v.spikes_compared else "-"
         flips = "-" if not v.spikes_compared else str(v.spike_flips)
-        table.add_row(bundle.folder.name, name, "yes" if v.passed else "NO", gap, flips, spikes, str(v.pieces_equal or "-"))
+        same = "yes" if v.passed else "NO" if v.golden_samples else "refused"
+        table.add_row(first, name, same, gap, flips, spikes, str(v.pieces_equal or "-"))
     console = Console(highlight=False)
     console.print(table)
     for bundle, name, v in found:
         for failure in v.failures:
             console.print(f"{bundle.folder.name} on {name}: {failure}", markup=False)
+    if any(v.failures and v.golden_samples and b.manifest.model is None for b, _, v in found):
+        console.print("where f32 itself is no finer than that, say so at the export: --tolerance", markup=False)
     for name, why in absent.items():
         console.print(f"{name} was left out: {why}", markup=False)

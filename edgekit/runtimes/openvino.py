@@ -32,8 +32,8 @@ class _OvGraph(Graph):
         from openvino._offline_transformations import apply_make_stateful_transformation
 
         pairs = {graph_input: out for out, graph_input in states.items()}
-        if any(_rank_unknown(self._model.input(n)) for n in pairs):
-            return False
+        if any(_rank_unknown(self._model.input(n)) or not self._model.input(n).element_type.is_real() for n in pairs):
+            return False  # the CPU plugin compiles no variable of whole numbers
         apply_make_stateful_transformation(self._model, pairs)
         self._model.validate_nodes_and_infer_types()
         self._holds = {graph_input: f"{graph_input}{out}" for graph_input, out in pairs.items()}
@@ -90,7 +90,8 @@ class _OvGraph(Graph):
 
     def _compile(self) -> Any:
         if self._compiled is None:
-            self._compiled = self._core.compile_model(self._model, "CPU", self._settings)
+            with _told():
+                self._compiled = self._core.compile_model(self._model, "CPU", self._settings)
         return self._compiled
 
 
@@ -129,7 +130,9 @@ class OpenVino(Runtime):
                 if extra:
                     model.add_outputs(extra)
             except RuntimeError as error:
-                raise Broken(f"openvino cannot open {bundle.graph(name)}: {_last_line(error)}") from None
+                free = any(isinstance(n, str) for t in graph.signature.inputs for n in t.shape)
+                hint = "; it may open with fixed sizes: edgekit export ... --size NAME=N" if free else ""
+                raise Broken(f"openvino cannot open {bundle.graph(name)}: {_last_line(error)}{hint}") from None
             graphs[name] = _OvGraph(core, model, settings, [*(t.name for t in graph.signature.outputs), *extra])
         yield Execution(bundle, graphs, probes)
 
@@ -146,8 +149,8 @@ def _told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise EdgekitError(f"openvino failed while running: {_last_line(error)}") from None
+        raise EdgekitError(f"openvino cannot run the model: {_last_line(error)}") from None
 
 
 def _last_line(error: Exception) -> str:
-    return next(iter(reversed(str(error).strip().splitlines())), type(error).__name__)
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
