@@ -84,8 +84,9 @@ def _with_true_outputs(graph: Signature, calls: Shapes) -> Signature:
         shape = list(t.shape)
         for taken, given in calls:
             sizes = {n: size for i in graph.inputs for n, size in zip(i.shape, taken[i.name], strict=True) if isinstance(n, str)}
-            if len(given[t.name]) != len(shape):
-                raise EdgekitError(f"the output '{t.name}' is said to be {list(t.shape)}, but is {list(given[t.name])}")
+            if len(given[t.name]) != len(t.shape):
+                shape = [f"{t.name}_{axis}" for axis in range(len(given[t.name]))]
+                continue
             for axis, (said, size) in enumerate(zip(t.shape, given[t.name], strict=True)):
                 if size != (sizes.get(said, size) if isinstance(said, str) else said):
                     shape[axis] = f"{t.name}_{axis}"

@@ -118,10 +118,17 @@ def test_sizes_that_mean_an_unknown_one_are_free_and_not_equal(tmp_path: Path, u
     assert "x_0 2 and 3" in bundle.manifest.golden.inputs_from
 
 
-def test_output_shapes_that_do_not_hold_are_mended(tmp_path: Path):
-    path = graph(tmp_path / "m.onnx", [helper.make_node("Concat", ["x", "x"], ["y"], axis=0)], {"x": (FLOAT, ["n", 3])}, {"y": (FLOAT, ["n", 3])})
-    bundle = export(path, tmp_path / "b")
-    assert bundle.manifest.signature.outputs[0].shape == ("y_0", 3)
+@pytest.mark.parametrize(("said", "true"), [(["n", 3], ("y_0", 3)), (["n", "m", 3], ("y_0", "y_1"))])
+def test_output_shapes_that_do_not_hold_are_mended(tmp_path: Path, said: list, true: tuple):
+    nodes = [helper.make_node("Shape", ["x"], ["size"]), helper.make_node("Concat", ["x", "x"], ["twice"], axis=0),
+             helper.make_node("Mul", ["size", "by"], ["doubled"]), helper.make_node("Greater", ["doubled", "zero"], ["all"]),
+             # Compress hides from shape inference how many axes there are
+             helper.make_node("Compress", ["doubled", "all"], ["shape"]), helper.make_node("Reshape", ["twice", "shape"], ["y"])]  # fmt: skip
+    weights = {"by": np.array([2, 1]), "zero": np.array([0])}
+    path = graph(tmp_path / "m.onnx", nodes, {"x": (FLOAT, ["n", 3])}, {"y": (FLOAT, said)}, weights)
+    bundle = flow.export(str(path), "onnx", tmp_path / "b", Wishes())
+    assert flow.verify(bundle, "onnxruntime", 0).passed
+    assert bundle.manifest.signature.outputs[0].shape == true
     assert [o.shape[0] for g in bundle.goldens() for o in g.outputs.values()] == [4, 6]
 
 
