@@ -19,7 +19,7 @@ class Loihi(Calibrator):
     needs = ("nir",)
     extra = "nir"
     format = "nir"
-    accepts = "nir:f32"
+    accepts = ("nir:f32",)
     precision = "int8"
 
     def calibrate(self, source: Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:

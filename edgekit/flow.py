@@ -121,8 +121,8 @@ def export(source: Path | str, wish: str, out: Path, wishes: Wishes | None = Non
 def calibrate(source: Path, method: str, out: Path) -> Bundle:
     """A quantised bundle from a float one."""
     part, parent = registry.find(Calibrator, method), open_bundle(source)
-    if parent.label != part.accepts:
-        raise EdgekitError(f"calibrator '{method}' takes {part.accepts}, but {source} holds {parent.label}")
+    if parent.label not in part.accepts:
+        raise EdgekitError(f"calibrator '{method}' takes {', '.join(part.accepts)}, but {source} holds {parent.label}")
     return part.calibrate(parent, out, part.options)
 
 

@@ -114,9 +114,9 @@ class Exporter(Part):
     """Turns a trained model, or a bundle of one format, into a bundle of another."""
 
     format: ClassVar[str]
-    accepts: ClassVar[str]  # "checkpoint", or "<format>:<precision>" of the parent bundle
-    precision: ClassVar[str] = "f32"  # of the bundle that it makes
-    variant: ClassVar[str] = ""  # tells it from the plain bundle of its format: "fused"
+    accepts: ClassVar[tuple[str, ...]]  # "checkpoint", or labels of parent bundles: "onnx:f32"
+    precision: ClassVar[str] = ""  # of the bundle that it makes; empty: the parent's, f32 of a checkpoint
+    variant: ClassVar[str] = ""  # tells it from the plain bundle of its format: "fused"; empty: the parent's
     options: ClassVar[Mapping[str, Any]] = {}  # option -> default; recorded in the lineage
 
     @abstractmethod
@@ -129,8 +129,9 @@ class Calibrator(Part):
     """Turns a float bundle into a quantised one of the same format. Golden answers stay those of the float model."""
 
     format: ClassVar[str]
-    accepts: ClassVar[str]  # "<format>:<precision>"
+    accepts: ClassVar[tuple[str, ...]]  # labels of parent bundles
     precision: ClassVar[str]
+    variant: ClassVar[str] = ""
     options: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod

@@ -22,14 +22,22 @@ class Step:
 def all_steps() -> list[Step]:
     """What the parts that are here can make."""
     steps = []
-    for name in registry.names(Exporter):
-        exporter = registry.load(Exporter, name)
-        variant = f"-{exporter.variant}" if exporter.variant else ""
-        steps.append(Step(Exporter, name, exporter.accepts, f"{exporter.format}{variant}:{exporter.precision}"))
-    for name in registry.names(Calibrator):
-        calibrator = registry.load(Calibrator, name)
-        steps.append(Step(Calibrator, name, calibrator.accepts, f"{calibrator.format}:{calibrator.precision}"))
+    for kind in (Exporter, Calibrator):
+        for name in registry.names(kind):
+            steps += steps_of(kind, name)
     return steps
+
+
+def steps_of(kind: type[Exporter] | type[Calibrator], name: str) -> list[Step]:
+    """What one part makes of each parent that it accepts: precision and variant are the parent's where it has none."""
+    part = registry.load(kind, name)
+    made = []
+    for parent in part.accepts:
+        head, _, precision = parent.partition(":")
+        variant = part.variant or head.partition("-")[2]
+        label = f"{part.format}{'-' if variant else ''}{variant}:{part.precision or precision or 'f32'}"
+        made.append(Step(kind, name, parent, label))
+    return made
 
 
 def route(wish: str) -> list[Step]:

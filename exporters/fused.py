@@ -25,7 +25,7 @@ class Fused(Exporter):
     needs = ("onnx",)
     format = "onnx"
     variant = "fused"
-    accepts = "onnx:f32"
+    accepts = ("onnx:f32",)
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
         """EdgekitError for a program that is no such loop."""

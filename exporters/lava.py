@@ -40,16 +40,16 @@ class Lava(Exporter):
     """From a calibrated NIR bundle: writes `model.net` and passes `integer_net.safetensors` on."""
 
     format = "lava"
-    accepts = "nir:int8"
+    accepts = ("nir:int8",)
     precision = "int8"
     needs = ("h5py",)
     extra = "lava"
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
         """See Exporter.export."""
-        if not isinstance(source, Bundle) or source.label != self.accepts:
+        if not isinstance(source, Bundle) or source.label not in self.accepts:
             found = source.label if isinstance(source, Bundle) else "a checkpoint"
-            raise EdgekitError(f"lava is compiled from a bundle {self.accepts}, found {found}; calibrate it first: "
+            raise EdgekitError(f"lava is compiled from a bundle {self.accepts[0]}, found {found}; calibrate it first: "
                                "`edgekit calibrate BUNDLE --method loihi`")  # fmt: skip
         lineage = Lineage("compile lava", source.sha256, dict(options), {"h5py": version("h5py")})
         done = bundles.done_already(out, lineage)

@@ -18,7 +18,7 @@ class Nir(Exporter):
     needs = ("nir",)
     extra = "nir"
     format = "nir"
-    accepts = "checkpoint"
+    accepts = ("checkpoint",)
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
         """Write the file and read it back; EdgekitError when the model is no one-timestep spiking network."""

@@ -27,7 +27,7 @@ class Onnx(Exporter):
 
     needs = ("onnx",)
     format = "onnx"
-    accepts = "checkpoint"
+    accepts = ("checkpoint",)
     options: ClassVar[Mapping[str, Any]] = {"opset": 20}  # torch's own default; below 18 it is silently not obeyed
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:

@@ -13,6 +13,7 @@ import pytest
 from edgekit import registry, target
 from edgekit.errors import EdgekitError
 from edgekit.parts import Calibrator, Exporter, Meter, Part, Runtime
+from edgekit.route import all_steps, steps_of
 
 ROOT = Path(__file__).parent.parent
 ALL = [(kind, name) for kind in registry.FOLDERS for name in registry.names(kind)]
@@ -25,14 +26,8 @@ def module_of(kind: type[Part], name: str):
 
 
 def made_here() -> set[str]:
-    """`format:precision` of every bundle that an exporter or calibrator makes."""
-    return {label_of(registry.load(kind, name)) for kind, name in FORMATTED}
-
-
-def label_of(part) -> str:
-    """As the bundle's: format, variant where there is one, precision."""
-    variant = f"-{part.variant}" if getattr(part, "variant", "") else ""
-    return f"{part.format}{variant}:{part.precision}"
+    """Labels of all bundles that an exporter or calibrator makes."""
+    return {step.label for step in all_steps()}
 
 
 @pytest.mark.parametrize("kind", registry.FOLDERS, ids=lambda k: k.__name__)
@@ -76,10 +71,8 @@ def test_a_part_is_found_or_the_command_that_installs_it_is_named(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), FORMATTED, ids=[n for _, n in FORMATTED])
 def test_what_a_part_accepts_is_made_by_another(kind, name):
-    part = registry.load(kind, name)
-    if kind is Exporter and part.accepts == "checkpoint":
-        return
-    assert part.accepts in made_here() - {label_of(part)}
+    for step in steps_of(kind, name):
+        assert (step.accepts == "checkpoint" and kind is Exporter) or step.accepts in made_here() - {step.label}
 
 
 @pytest.mark.parametrize(("kind", "name"), FORMATTED, ids=[n for _, n in FORMATTED])

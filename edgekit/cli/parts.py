@@ -13,6 +13,7 @@ def command(as_json: bool) -> None:
     """All parts by kind, what each takes and makes, and whether it can work here."""
     from edgekit import registry
     from edgekit.parts import Calibrator, Exporter, Runtime
+    from edgekit.route import all_steps
 
     rows = []
     for kind in registry.FOLDERS:
@@ -24,7 +25,7 @@ def command(as_json: bool) -> None:
                 does = f"opens {', '.join(part.formats)}" + (f"; simulates {part.simulates}" if part.simulates else "")
                 lacking = lacking or part.ready()
             elif isinstance(part, (Exporter, Calibrator)):
-                does = f"{part.accepts} -> {part.format}:{part.precision}"
+                does = "; ".join(f"{s.accepts} -> {s.label}" for s in all_steps() if s.kind is kind and s.part == name)
             else:
                 does = (part.__doc__ or "").splitlines()[0]
             rows.append(

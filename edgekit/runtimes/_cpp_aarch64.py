@@ -46,14 +46,20 @@ PROCESSORS = {  # qemu's name -> what Linux says on such a processor
 
 
 def variant() -> Variant:
-    """Debian's cross compiler where it is, else zig from PyPI."""
-    if shutil.which(f"{TRIPLE}-g++"):
-        settings: tuple[str, ...] = (
-                    "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_C_COMPILER={TRIPLE}-gcc",
-                    f"-DCMAKE_CXX_COMPILER={TRIPLE}-g++", "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc")  # fmt: skip
-        return Variant("aarch64", settings)
-    if importlib.util.find_spec("ziglang") is None:
+    """The one that is built here, else Debian's cross compiler where it is, else zig from PyPI."""
+    ways = [*([_cross()] if shutil.which(f"{TRIPLE}-g++") else []), *([_zig()] if importlib.util.find_spec("ziglang") else [])]
+    if not ways:
         raise Missing(f"there is no compiler for aarch64: {HINT}, or pip install ziglang")
+    return next((way for way in ways if runner(way)), ways[0])
+
+
+def _cross() -> Variant:
+    return Variant("aarch64", (
+        "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_C_COMPILER={TRIPLE}-gcc",
+        f"-DCMAKE_CXX_COMPILER={TRIPLE}-g++", "-DCMAKE_EXE_LINKER_FLAGS=-static-libstdc++ -static-libgcc"))  # fmt: skip
+
+
+def _zig() -> Variant:
     bin_folder = cache_folder() / "zig" / "bin"
     settings = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_C_COMPILER={bin_folder / 'zigcc'}",
                 f"-DCMAKE_CXX_COMPILER={bin_folder / 'zigcxx'}", f"-DCMAKE_AR={bin_folder / 'zigar'}",
