@@ -104,7 +104,7 @@ def export(source: Path | str, wish: str, out: Path, wishes: Wishes | None = Non
     source = Path(source)
     if not own and (source / MANIFEST).exists():
         parent = open_bundle(source)
-        fits = [s for s in all_steps() if s.accepts == parent.label and wish in (s.label, s.label.split(":")[0])]
+        fits = [s for s in all_steps() if s.accepts == parent.label and wish in (s.label, *_short(s.label))]
         if not fits:
             ways = {s.label for s in all_steps() if s.accepts == parent.label}
             raise no_such(f"way from {parent.label} to", wish, ways)
@@ -116,6 +116,12 @@ def export(source: Path | str, wish: str, out: Path, wishes: Wishes | None = Non
         beside = out.parent / f"{out.name}.{step.label.replace(':', '-')}"
         bundles[step.label] = make(step, trained, bundles, out if step is steps[-1] else beside)
     return bundles[steps[-1].label]
+
+
+def _short(label: str) -> tuple[str, str]:
+    """`openvino-spike` and `openvino` of `openvino-spike:int8`: enough where the parent decides the rest."""
+    head = label.split(":")[0]
+    return head, head.split("-")[0]
 
 
 def calibrate(source: Path, method: str, out: Path) -> Bundle:
@@ -318,7 +324,7 @@ def estimate(bundle: Bundle, trained: Trained) -> list[Estimate]:
     except EdgekitError:
         return []
     arithmetic = prices_of("horowitz45-fp32" if bundle.manifest.precision == "f32" else "horowitz45-int8")
-    if own:
+    if own and bundle.manifest.format not in ("onnx", "openvino"):
         answers = {**golden.probes, **golden.exact}  # an integer network spikes for itself
         counts = count(net, {p.name: answers[p.name] for p in net.populations if p.spiking})
     else:

@@ -29,6 +29,7 @@ class Ranges:
 
 # Loihi: 8-bit signed weights; 13-bit signed bias mantissa; 17-bit threshold mantissa; v = current << 6 saturates at
 # 2^23 - 1 (lava-nc 0.10.0, fixed-point LIF model; Davies et al., IEEE Micro 38(1), 2018).
+_BYTES = Ranges(weight=(-127, 127), bias=(0, 0), threshold=(0, 0), current=0)  # symmetric: engines want zero point 0
 LOIHI = Ranges(weight=(-128, 127), bias=(-4096, 4095), threshold=(0, 131071), current=131071)
 
 
@@ -48,6 +49,40 @@ def quantise(net: SpikingNet, ranges: Ranges = LOIHI) -> SpikingNet:
     quantised = dataclasses.replace(net, populations=tuple(p for p, _ in populations), readout_scale=scale)
     check_ranges(quantised, ranges)
     return quantised
+
+
+def quantise_per_channel(net: SpikingNet) -> SpikingNet:
+    """An integer network for engines with an int32 bias a channel: 8-bit weights scaled by channel, all thresholds 0.
+
+    wq_c = round(W_c / s_c), s_c = max|W_c| / 127, bias_c = -floor((V - b_c) / (s_c * in)); the read-out has one scale.
+    Raises EdgekitError, naming the layer, when a sum could reach 2^24, where float32 is no longer exact on integers.
+    """
+    populations = []
+    readout_scale = 1.0
+    for p in net.populations:
+        in_scale = net.input_scale if any(s.source == INPUT for s in p.synapses) else 1.0
+        if in_scale != 1.0 and any(s.source != INPUT for s in p.synapses):
+            raise EdgekitError(f"layer '{p.name}' mixes the input with spikes: their integer scales differ; give the input a layer of its own")
+        scale = np.max([np.abs(s.weight.astype(np.float64)).reshape(len(s.weight), -1).max(1) for s in p.synapses], axis=0) / 127
+        scale[scale == 0] = 1.0  # a channel without weights: any scale will do
+        if p.threshold is None:
+            scale[:] = scale.max()
+            bias = np.rint(p.bias.astype(np.float64) / (scale * in_scale))
+            # Rounded to float32, so that an engine's one multiplication gives what simulate gives.
+            readout_scale = float(np.float32(scale[0] * in_scale * net.readout_scale))
+        else:
+            bias = -np.floor((float(p.threshold) - p.bias.astype(np.float64)) / (scale * in_scale))
+        synapses = tuple(_round(s, scale, _BYTES) for s in p.synapses)
+        rounded = dataclasses.replace(p, synapses=synapses, threshold=None if p.threshold is None else 0)
+        reach = largest_current(net, rounded)
+        if p.threshold is not None:  # beyond the largest current the neuron always or never fires: nothing changes there
+            bias = np.clip(bias, -reach - 1, reach + 1)
+        if (reach + np.abs(bias)).max() >= 1 << 24:
+            raise EdgekitError(f"layer '{p.name}': its current can reach {int((reach + np.abs(bias)).max())}, float32 is exact below 2^24")
+        populations.append(dataclasses.replace(rounded, bias=bias.astype(np.int32)))
+    made = dataclasses.replace(net, populations=tuple(populations), readout_scale=readout_scale)
+    made.check()
+    return made
 
 
 def largest_current(net: SpikingNet, p: Population) -> np.ndarray:

@@ -19,7 +19,7 @@ class OpenVino(Exporter):
     needs = ("openvino",)
     extra = "openvino"
     format = "openvino"
-    accepts = ("onnx:f32",)
+    accepts = ("onnx:f32", "onnx-spike:int8")
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
         """Convert; EdgekitError with OpenVINO's own words when it cannot read the graph."""
