@@ -120,8 +120,8 @@ def export(source: Path | str, wish: str, out: Path, wishes: Wishes | None = Non
 
 def _short(label: str) -> tuple[str, str]:
     """`openvino-spike` and `openvino` of `openvino-spike:int8`: enough where the parent decides the rest."""
-    head = label.split(":")[0]
-    return head, head.split("-")[0]
+    head = label.partition(":")[0]
+    return head, head.partition("-")[0]
 
 
 def calibrate(source: Path, method: str, out: Path) -> Bundle:

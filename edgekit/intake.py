@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit import files
-from edgekit.bundle import Allowed, Golden, GoldenNote
+from edgekit import files, labelled
+from edgekit.bundle import Allowed, Golden, GoldenNote, Model
 from edgekit.errors import EdgekitError, no_such
+from edgekit.intake_golden import Step, answers
 from edgekit.parts import Arrays, Trained
 from edgekit.program import Feed, Join, Phase, Program, State, Stream, tensor, value
 from edgekit.signature import Signature, Tensor
 
 if TYPE_CHECKING:
     import torch
+
+
+TIES = 0.002  # of a score: two classes of a sample may be so close that rounding decides
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Wishes:
     sizes: Mapping[str, int] = field(default_factory=dict)  # free dimension -> the size to fix it at
     tail: str = "pad"
     example: str = ""  # an .npz of golden inputs
+    test: str = ""  # an .npz of inputs and labels: the score
+    calibration: str = ""  # an .npz of inputs: what quantisation looks at
     tolerance: float = 1e-5  # of float outputs, times the largest golden value where that is above 1
 
 
@@ -52,7 +58,7 @@ class Own(Trained):
     onnx_bytes: bytes | None = None
     torch_module: torch.nn.Module | None = None
     torch_sizes: Mapping[str, int] = field(default_factory=dict)  # free dimension -> its size while torch traces, at least 2
-    model: None = None
+    model: Model | None = None
 
     def module(self, graph: str = "main") -> torch.nn.Module:
         if self.torch_module is None:
@@ -87,11 +93,23 @@ def read(source: str, wishes: Wishes) -> Own:
 
 def key_of(sha256: str, wishes: Wishes) -> str:
     """What decides the content of the bundle: the model and all that was said about it."""
-    return files.hash_of({"model": sha256, "wishes": {**asdict(wishes), "example": _hash(wishes.example)}})
+    data = {name: _hash(getattr(wishes, name)) for name in ("example", "test", "calibration")}
+    return files.hash_of({"model": sha256, "wishes": {**asdict(wishes), **data}})
 
 
 def _hash(path: str) -> str:
     return files.sha256_of(Path(path)) if path and Path(path).is_file() else path
+
+
+def model_of(signature: Signature, program: Program, tensors: Arrays, step: Step, wishes: Wishes, sha256: str) -> Model | None:
+    """The data that came with the model, and the model's own score on it; None without data."""
+    if not wishes.test and not wishes.calibration:
+        return None
+    if program.stream is not None:
+        raise EdgekitError("--test and --calibration are for models that are run once; this one is a stream")
+    return labelled.model_of(
+        wishes.test, wishes.calibration, signature, lambda inputs: answers(program, signature, tensors, inputs, step).outputs, sha256
+    )
 
 
 def plan(graph: Signature, wishes: Wishes, held: Mapping[str, str], initial: Arrays) -> tuple[Signature, Program]:
@@ -198,4 +216,4 @@ def allowed_of(goldens: Sequence[Golden], tolerance: float) -> Allowed:
         for name, answer in golden.outputs.items():
             if answer.dtype.kind == "f":
                 limits[name] = max(limits.get(name, tolerance), tolerance * float(np.abs(answer).max(initial=1.0)))
-    return Allowed(output_max_abs=limits)
+    return Allowed(output_max_abs=limits, score_drop=TIES)

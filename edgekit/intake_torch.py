@@ -18,7 +18,7 @@ import numpy as np
 
 from edgekit.bundle import Golden, GoldenNote
 from edgekit.errors import Broken, EdgekitError, Missing
-from edgekit.intake import Own, Wishes, allowed_of, key_of, plan
+from edgekit.intake import Own, Wishes, allowed_of, key_of, model_of, plan
 from edgekit.intake_golden import Drawn, answers, first_taken, golden_inputs
 from edgekit.parts import Arrays
 from edgekit.signature import DTYPES, Signature, Tensor
@@ -82,9 +82,10 @@ def _read(module: torch.nn.Module, inputs: Any, dynamic: Any, wishes: Wishes, na
     goldens, origin = first_taken(golden_inputs(signature, program, wishes.example, own), answers_of)
     note = f"torch {torch.__version__}, eager, step by step" + (" (the module was in training mode; set to eval)" if was_training else "")
     sizes = {n: max(2, int(named[t].shape[i])) for t, axes in free.items() for i, n in axes.items()}
+    key = key_of(sha256 or _weights(module), wishes)
     return Own(
-        name=name, sha256=key_of(sha256 or _weights(module), wishes), signature=signature, program=program, graphs={"main": graph},
-        tensors=tensors, allowed=allowed_of(goldens, wishes.tolerance), golden_note=GoldenNote(note, origin), answers=goldens,
+        name=name, sha256=key, model=model_of(signature, program, tensors, step, wishes, key), signature=signature, program=program,
+        graphs={"main": graph}, tensors=tensors, allowed=allowed_of(goldens, wishes.tolerance), golden_note=GoldenNote(note, origin), answers=goldens,
         torch_module=_positional(module, call, list(named), changed), torch_sizes=sizes,
     )  # fmt: skip
 

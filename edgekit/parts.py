@@ -109,6 +109,14 @@ class Family(Part):
         """The task score of `run` (inputs by name -> outputs by name, any batch size) over the test data, or over its
         first `limit` samples. `model` is that of the bundle."""
 
+    @abstractmethod
+    def samples(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
+        """At most `limit` inputs of the training data, spread over it: what calibrators look at."""
+
+    @abstractmethod
+    def held_out(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
+        """At most `limit` inputs of the test data, to look at and never to decide by."""
+
 
 class Exporter(Part):
     """Turns a trained model, or a bundle of one format, into a bundle of another."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import registry
 from edgekit.bundle import Bundle, Golden
 from edgekit.errors import EdgekitError
-from edgekit.parts import Family, Runtime, Session
+from edgekit.parts import Runtime, Session
+from edgekit.task import task_of
 
 SPLITS = 4  # a stream is run once more whole and three times in pieces
 SIMULATED_SCORE = 500  # test samples scored on a simulator of a chip, where each takes tens of milliseconds
@@ -263,11 +263,10 @@ def _score(
     model = bundle.manifest.model
     if limit == 0:
         return None, None, 0, "the score was not asked for"
-    if model is None:
-        return None, None, 0, "no score: edgekit knows no task for this model"
+    if model is None or not model.score_samples:
+        return None, None, 0, "no score: edgekit knows no task for this model; --test FILE.npz gives one"
     try:
-        family = registry.find(Family, model.family)
-        score = family.score(model, session.run, SIMULATED_SCORE if runtime.simulates and limit is None else limit)
+        score = task_of(model).score(model, session.run, SIMULATED_SCORE if runtime.simulates and limit is None else limit)
     except EdgekitError as error:
         return None, None, 0, f"no score: {error}"
     whole = score.samples == model.score_samples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,22 @@ class IirSnn(Family):
         return Score("accuracy", right / len(images), len(images))
 
 
+    def samples(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
+        """Training images, evenly spread over the set."""
+        return _spread(images_of(options_of(model.recipe)).train_images, model, limit)
+
+    def held_out(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
+        """Test images, evenly spread over the set."""
+        return _spread(images_of(options_of(model.recipe)).test_images, model, limit)
+
+
 PART = IirSnn()
+
+
+def _spread(images: np.ndarray, model: Model, limit: int) -> dict[str, np.ndarray]:
+    every = images[:: max(1, len(images) // limit)][:limit]
+    chosen = for_steps(every, model.steps or 1)
+    return {"frames" if chosen.ndim == 5 else "image": chosen}
 
 
 class _TrainedNet(Trained):
