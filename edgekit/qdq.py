@@ -1,0 +1,182 @@
+"""Q/DQ graphs by onnxruntime's own quantiser: which ranges, which integers, which nodes stay float.
+
+A float tensor x becomes  round(x / scale) + zero  in 8 bits and back: QuantizeLinear, DequantizeLinear. Engines run what
+lies between DQ and Q as one integer kernel. Weights are int8, one scale an output channel, zero 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgekit.errors import EdgekitError
+from edgekit.parts import Arrays
+
+Method = Literal["minmax", "percentile", "entropy"]
+# Of onnxruntime's calibrators. Never "distribution": it gives chance level on small networks.
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy")
+PERCENTILE = 99.99  # of the absolute values; onnxruntime's own 99.999 clips nothing on a few hundred samples
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a graph is quantised."""
+
+    method: str
+    activations: Literal["u8", "s8"] = "u8"  # u8: fastest on x86, with a zero point; s8: symmetric, as TensorRT wants it
+    floats: tuple[str, ...] = ()  # nodes left in float, by name
+    bias: bool = True  # int32 biases; TensorRT refuses them
+
+    @property
+    def name(self) -> str:
+        """As in tables: `minmax U8S8, 2 float`."""
+        return f"{self.method} {self.activations.upper()}S8" + (f", {len(self.floats)} float" if self.floats else "")
+
+    def without(self, nodes: Iterable[str]) -> Choice:
+        """The same with these nodes left in float."""
+        return dataclasses.replace(self, floats=tuple(sorted(nodes)))
+
+
+def prepared(model: bytes) -> Any:
+    """The graph as the quantiser wants it: constants folded, batch norms merged, every node named, average pooling as
+    a depthwise convolution, which engines run as an integer kernel."""
+    import onnx
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory(prefix="edgekit-fold-") as folder:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        made = onnx.load(options.optimized_model_filepath)
+    standard = [o for o in made.opset_import if o.domain in ("", "ai.onnx")]
+    del made.opset_import[:]
+    made.opset_import.extend(standard)
+    if standard[0].version < 13:
+        raise EdgekitError(f"weights quantised by channel need opset 13, the model has {standard[0].version}; export it with a newer one")
+    made = onnx.shape_inference.infer_shapes(made)
+    _depthwise_pools(made.graph)
+    taken: set[str] = set()
+    for i, node in enumerate(made.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{i}"
+        taken.add(node.name)
+    return made
+
+
+def _depthwise_pools(graph: Any) -> None:
+    from onnx import helper, numpy_helper
+
+    channels = {v.name: v.type.tensor_type.shape.dim[1].dim_value for v in (*graph.value_info, *graph.input)
+                if len(v.type.tensor_type.shape.dim) == 4 and v.type.tensor_type.shape.dim[1].HasField("dim_value")}  # fmt: skip
+    for i, node in enumerate(graph.node):
+        if node.op_type != "AveragePool" or node.input[0] not in channels:
+            continue
+        said = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        padded = any(said.get("pads", [])) and not said.get("count_include_pad", 0)
+        if padded or said.get("ceil_mode", 0) or said.get("auto_pad", b"NOTSET") != b"NOTSET" or len(said["kernel_shape"]) != 2:
+            continue
+        count, kernel = channels[node.input[0]], list(said["kernel_shape"])
+        weight = numpy_helper.from_array(np.full((count, 1, *kernel), 1 / np.prod(kernel), np.float32), f"{node.output[0]}_ones")
+        graph.initializer.append(weight)
+        kept = {k: list(said[k]) for k in ("strides", "pads", "dilations") if k in said}
+        conv = helper.make_node("Conv", [node.input[0], weight.name], list(node.output), name=node.name or f"pool_{i}",
+                                kernel_shape=kernel, group=count, **kept)  # fmt: skip
+        graph.node[i].CopyFrom(conv)
+
+
+def quantisable(model: Any) -> list[str]:
+    """Names of the nodes with weights, in order: those whose precision decides."""
+    constants = {t.name for t in model.graph.initializer}
+    return [n.name for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and constants & set(n.input)]
+
+
+def ranges_of(model: Any, batches: Iterable[Arrays], method: str, symmetric: bool) -> Any:
+    """The range of every float activation over the batches, by one of METHODS."""
+    import onnx
+    from onnxruntime.quantization import calibrate
+
+    kinds = {"minmax": calibrate.CalibrationMethod.MinMax, "percentile": calibrate.CalibrationMethod.Percentile,
+             "entropy": calibrate.CalibrationMethod.Entropy}  # fmt: skip
+    extra: dict[str, Any] = {"symmetric": symmetric}
+    if method == "percentile":
+        extra["percentile"] = PERCENTILE
+    with tempfile.TemporaryDirectory(prefix="edgekit-ranges-") as folder:
+        onnx.save(model, Path(folder) / "model.onnx")
+        made = calibrate.create_calibrator(
+            str(Path(folder) / "model.onnx"), _operators(), str(Path(folder) / "augmented.onnx"), kinds[method], extra_options=extra
+        )
+        made.collect_data(_Reader(iter(batches)))
+        return made.compute_data()
+
+
+def quantised(model: Any, ranges: Any, choice: Choice) -> Any:
+    """The Q/DQ graph of a prepared model."""
+    import copy
+
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    symmetric = choice.activations == "s8"
+    quantizer = QDQQuantizer(
+        copy.deepcopy(model), True, False, QuantType.QInt8, QuantType.QInt8 if symmetric else QuantType.QUInt8, ranges, [],
+        list(choice.floats), _operators(),
+        {"WeightSymmetric": True, "ActivationSymmetric": symmetric, "QuantizeBias": choice.bias},
+    )  # fmt: skip
+    quantizer.quantize_model()
+    made = quantizer.model.model
+    made.producer_name = "edgekit"
+    return made
+
+
+def clip_rates(model: Any, ranges: Any, batches: Iterable[Arrays], most: int = 20) -> dict[str, float]:
+    """Share of the values of each activation outside of its range, the worst `most` tensors first."""
+    import onnx
+    import onnxruntime as ort
+
+    bounds = {n: tuple(float(np.asarray(x).reshape(-1)[0]) for x in r.range_value) for n, r in ranges.items()}
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    there = {v.name: v for v in (*model.graph.value_info,)}
+    names = [n for n in bounds if n in there]
+    probed.graph.output.extend(there[n] for n in names)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    outside, seen = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for batch in batches:
+        for name, value in zip(names, session.run(names, dict(batch)), strict=True):
+            low, high = bounds[name]
+            outside[name] += int(((value < low) | (value > high)).sum())
+            seen[name] += value.size
+    rates = {n: outside[n] / max(1, seen[n]) for n in names}
+    return dict(sorted(rates.items(), key=lambda item: -item[1])[:most])
+
+
+class _Reader:
+    """What onnxruntime calls a CalibrationDataReader."""
+
+    def __init__(self, batches: Iterator[Arrays]) -> None:
+        self._batches = batches
+
+    def get_next(self) -> Mapping[str, np.ndarray] | None:
+        return next(self._batches, None)
+
+    def __iter__(self) -> _Reader:
+        return self
+
+    def __next__(self) -> Mapping[str, np.ndarray]:
+        return dict(next(self._batches))
+
+
+def _operators() -> list[str]:
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return sorted({*QDQRegistry, *QLinearOpsRegistry})
