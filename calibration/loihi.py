@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekit import integer_net, nir_file, spiking_net
 from edgekit.bundle import Allowed, Bundle, Lineage, done_already, new_bundle, open_bundle
+from edgekit.measurement import Progress, silent
 from edgekit.parts import Calibrator
 
 
@@ -22,7 +23,7 @@ class Loihi(Calibrator):
     accepts = ("nir:f32",)
     precision = "int8"
 
-    def calibrate(self, source: Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
+    def calibrate(self, source: Bundle, out: Path, options: Mapping[str, Any], progress: Progress = silent) -> Bundle:
         """Golden answers stay those of the float model; `exact` holds what the integers must give, spikes included."""
         lineage = Lineage("calibrate loihi", source.sha256, dict(options), {"nir": version("nir")})
         if done := done_already(out, lineage):

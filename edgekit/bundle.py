@@ -51,6 +51,7 @@ class Allowed:
     near_threshold: float = 1e-6  # a spike may flip where |u/V - 1| is below this: float rounding decides there
     score_drop: float = 0.0  # how much of the task score may be lost
     exact: bool = False  # the answers must equal the integer reference bit for bit
+    sqnr_db: Mapping[str, float] = field(default_factory=dict)  # of outputs that are rounded: the least signal to noise
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from edgekit.verify import verify as verify_bundle
 from edgekit.verify_apart import verify_apart
 
 DEFAULT_FORMATS = ("onnx", "openvino", "nir", "lava")
+OWN_FORMATS = ("onnx", "openvino")  # of a user's own model; with calibration data these as well:
+OWN_QUANTISED = ("onnx:int8", "openvino:int8", "openvino:bf16")
 REFUSED = "refused.json"  # in a run folder: the formats that could not be made, and why
 THREADS = (1, 0)  # one pinned thread, and all
 
@@ -54,12 +56,13 @@ def train(recipe: Path | str, out: Path, progress: Progress = silent, devices: i
 
 
 def deploy(
-    source: Path, out: Path, formats: Sequence[str] = DEFAULT_FORMATS, progress: Progress = silent,
-    score_limit: int | None = None, seconds: float = 1.0, allow_missing: bool = False,
+    source: Path | str, out: Path, formats: Sequence[str] = DEFAULT_FORMATS, progress: Progress = silent,
+    score_limit: int | None = None, seconds: float = 1.0, allow_missing: bool = False, wishes: Wishes | None = None,
 ) -> list[Bundle]:  # fmt: skip
-    """Export a checkpoint to every format wished (and what lies on the way), verify each, profile each that passed."""
+    """Export a checkpoint or a user's own model (by `wishes`) to every format wished (and what lies on the way), verify
+    each, profile each that passed."""
     skipped = check_ready(formats, allow_missing)
-    trained = load_trained(source)
+    trained = intake.read(str(source), wishes or Wishes()) if intake.is_own(str(source)) else load_trained(Path(source))
     if "onnx" in formats and fusable(trained.program):
         formats = (*formats, "onnx-fused")  # the loop and the fused graph are timed side by side
     routes = [route(w) for w in formats]
@@ -72,7 +75,7 @@ def deploy(
             refused[step.label] = f"it is made from {step.accepts}, which was refused"
             continue
         try:
-            bundles[step.label] = make(step, trained, bundles, out / "bundles" / step.label.replace(":", "-"))
+            bundles[step.label] = make(step, trained, bundles, out / "bundles" / step.label.replace(":", "-"), progress)
         except EdgekitError as error:  # this format cannot say the model; the others can
             refused[step.label] = str(error)
     write_text(out / REFUSED, canonical_json(refused))
@@ -83,7 +86,9 @@ def deploy(
     return list(bundles.values())
 
 
-def make(step: Step, trained: Trained | None, bundles: Mapping[str, Bundle], out: Path) -> Bundle:
+def make(
+    step: Step, trained: Trained | None, bundles: Mapping[str, Bundle], out: Path, progress: Progress = silent
+) -> Bundle:
     """Run one step to the folder `out`; what it made there before from the same inputs is kept."""
     part = registry.find(step.kind, step.part)
     remove_drafts(out.absolute())
@@ -91,7 +96,7 @@ def make(step: Step, trained: Trained | None, bundles: Mapping[str, Bundle], out
     assert source is not None
     if isinstance(part, Calibrator):
         assert isinstance(source, Bundle)
-        return part.calibrate(source, out, part.options)
+        return part.calibrate(source, out, part.options, progress)
     return part.export(source, out, part.options)
 
 
@@ -124,12 +129,15 @@ def _short(label: str) -> tuple[str, str]:
     return head, head.partition("-")[0]
 
 
-def calibrate(source: Path, method: str, out: Path) -> Bundle:
-    """A quantised bundle from a float one."""
+def calibrate(source: Path, method: str, out: Path, options: Mapping[str, Any] | None = None, progress: Progress = silent) -> Bundle:
+    """A quantised bundle from a float one; `options` in place of the method's own."""
     part, parent = registry.find(Calibrator, method), open_bundle(source)
     if parent.label not in part.accepts:
         raise EdgekitError(f"calibrator '{method}' takes {', '.join(part.accepts)}, but {source} holds {parent.label}")
-    return part.calibrate(parent, out, part.options)
+    unknown = set(options or {}) - set(part.options)
+    if unknown:
+        raise no_such(f"option of {method}", sorted(unknown)[0], part.options)
+    return part.calibrate(parent, out, {**part.options, **(options or {})}, progress)
 
 
 def load_trained(checkpoint: Path) -> Trained:

@@ -18,6 +18,7 @@ from edgekit.signature import Signature, Tensor
 
 SEED = 0
 BATCHES = (2, 3)  # sizes of a free batch in the first golden and in the second
+SAMPLED = (32, 3)  # calibration samples in each, where there are any
 CHUNKS = (9, 5)  # chunks of a stream in each, the last one begun but not whole
 # Sizes of the other free dimensions: a model may need many samples or pixels, or a multiple of 8, 32 or 64, or take no more
 # than a few. The first pair that the model takes is used, so the usual ones come first.
@@ -40,13 +41,19 @@ class Drawn:
     origin: str
 
 
-def golden_inputs(signature: Signature, program: Program, example: str, own: Arrays | None = None) -> Iterator[Drawn]:
+def golden_inputs(
+    signature: Signature, program: Program, example: str, own: Arrays | None = None, calibration: str = ""
+) -> Iterator[Drawn]:
     """Golden inputs for the model to refuse, one after the other: given ones, or drawn at other sizes and smaller numbers.
 
-    own: the example inputs that came with the model; the last resort, since they are often zeros.
+    own: the example inputs that came with the model; the last resort, since they are often zeros. calibration: a file of
+    samples, whose first ones are taken.
     """
     if example:
         yield Drawn((_given(signature, Path(example)),), f"given: {Path(example).name}")
+        return
+    if calibration and program.stream is None:
+        yield _first_samples(signature, Path(calibration))
         return
     whole = any(t.dtype.startswith(("int", "uint")) for t in signature.inputs)
     for most in WHOLE if whole else WHOLE[:1]:
@@ -131,6 +138,20 @@ def _given(signature: Signature, path: Path) -> dict[str, np.ndarray]:
         raise Broken(f"{path} is no .npz of arrays ({error})") from None
     signature.check_inputs(arrays)
     return arrays
+
+
+def _first_samples(signature: Signature, path: Path) -> Drawn:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
+            arrays = {t.name: packed[t.name] for t in signature.inputs if t.name in packed.files}
+    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise Broken(f"{path} is no .npz of arrays ({error})") from None
+    first = signature.inputs[0].shape[0] if signature.inputs[0].shape else 1
+    counts = SAMPLED if isinstance(first, str) else (int(first),)
+    inputs = tuple({n: np.require(v[:count], requirements="C") for n, v in arrays.items()} for count in counts)
+    for values in inputs:
+        signature.check_inputs(values)
+    return Drawn(inputs, f"the first {' and '.join(map(str, counts))} samples of {path.name}")
 
 
 def answers(program: Program, signature: Signature, tensors: Arrays, inputs: Arrays, step: Step) -> Golden:

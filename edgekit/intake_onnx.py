@@ -54,7 +54,7 @@ def read_onnx(path: Path, wishes: Wishes) -> Own:
         _check_repeats(path, made[0], answers(program, signature, {}, drawn.inputs[0], step))
         return made
 
-    goldens, origin = first_taken(golden_inputs(signature, program, wishes.example), answers_of)
+    goldens, origin = first_taken(golden_inputs(signature, program, wishes.example, calibration=wishes.calibration), answers_of)
     true = _with_true_outputs(graph, calls)
     if true != graph:
         graph = true

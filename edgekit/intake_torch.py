@@ -79,7 +79,7 @@ def _read(module: torch.nn.Module, inputs: Any, dynamic: Any, wishes: Wishes, na
         return tuple(answers(program, signature, tensors, v, step) for v in drawn.inputs)
 
     own = {n: v.detach().numpy() for n, v in named.items()}
-    goldens, origin = first_taken(golden_inputs(signature, program, wishes.example, own), answers_of)
+    goldens, origin = first_taken(golden_inputs(signature, program, wishes.example, own, wishes.calibration), answers_of)
     note = f"torch {torch.__version__}, eager, step by step" + (" (the module was in training mode; set to eval)" if was_training else "")
     sizes = {n: max(2, int(named[t].shape[i])) for t, axes in free.items() for i, n in axes.items()}
     key = key_of(sha256 or _weights(module), wishes)

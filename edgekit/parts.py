@@ -17,7 +17,7 @@ import numpy as np
 
 from edgekit.bundle import Allowed, Bundle, Golden, GoldenNote, GraphFile, Lineage, Manifest, Model
 from edgekit.errors import EdgekitError
-from edgekit.measurement import Progress
+from edgekit.measurement import Progress, silent
 from edgekit.program import Program
 from edgekit.signature import Signature
 from edgekit.spiking_net import SpikingNet
@@ -143,7 +143,7 @@ class Calibrator(Part):
     options: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
-    def calibrate(self, source: Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
+    def calibrate(self, source: Bundle, out: Path, options: Mapping[str, Any], progress: Progress = silent) -> Bundle:
         """Write the quantised bundle to `out` (atomically) and open it."""
 
 

@@ -86,7 +86,7 @@ def _depthwise_pools(graph: Any) -> None:
         count, kernel = channels[node.input[0]], list(said["kernel_shape"])
         weight = numpy_helper.from_array(np.full((count, 1, *kernel), 1 / np.prod(kernel), np.float32), f"{node.output[0]}_ones")
         graph.initializer.append(weight)
-        kept = {k: list(said[k]) for k in ("strides", "pads", "dilations") if k in said}
+        kept: dict[str, Any] = {k: list(said[k]) for k in ("strides", "pads", "dilations") if k in said}
         conv = helper.make_node("Conv", [node.input[0], weight.name], list(node.output), name=node.name or f"pool_{i}",
                                 kernel_shape=kernel, group=count, **kept)  # fmt: skip
         graph.node[i].CopyFrom(conv)
@@ -145,7 +145,8 @@ def clip_rates(model: Any, ranges: Any, batches: Iterable[Arrays], most: int = 2
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     there = {v.name: v for v in (*model.graph.value_info,)}
-    names = [n for n in bounds if n in there]
+    halved = {n.input[0] for n in model.graph.node if n.op_type in ("Relu", "Clip")}  # their range is that of what follows
+    names = [n for n in bounds if n in there and n not in halved]
     probed.graph.output.extend(there[n] for n in names)
     options = ort.SessionOptions()
     options.log_severity_level = 4

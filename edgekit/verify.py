@@ -38,6 +38,7 @@ class Verification:
     note: str = ""
     flips: tuple[str, ...] = ()  # "conv1[3, 0, 2, 5]": the first flips by name
     golden_samples: int = 0
+    sqnr_db: float | None = None  # of the worst output that is rounded on purpose
     pieces_equal: int = 0  # of SPLITS runs of a stream: again, and in pieces of random sizes
 
     @property
@@ -103,6 +104,7 @@ class Comparison:
         self._bundle, self._exact = bundle, bundle.manifest.allowed.exact
         self._loops = {p: bundle.manifest.program.loops(n) for n, g in bundle.manifest.graphs.items() for p in g.probes}
         self.failures: list[str] = []
+        self._sqnr_db: float | None = None
         self._worst: float | None = None
         self._means: list[float] = []
         self._flips: list[str] = []
@@ -122,6 +124,10 @@ class Comparison:
         outputs: list[str] = []
         worst, mean = _outputs(self._bundle, golden, answers, ~spikes.flipped, outputs)
         self.failures += [o for o in outputs if o not in self.failures]
+        for name in self._bundle.manifest.allowed.sqnr_db:
+            if golden.outputs[name].shape == answers[name].shape:
+                found = sqnr_db(golden.outputs[name], answers[name])
+                self._sqnr_db = found if self._sqnr_db is None else min(found, self._sqnr_db)
         if worst is not None and mean is not None:
             self._worst = max(worst, self._worst or 0.0)
             self._means.append(mean)
@@ -132,6 +138,7 @@ class Comparison:
         """The fields of a Verification that are decided here."""
         return {
             "output_max_abs": self._worst,
+            "sqnr_db": self._sqnr_db,
             "output_mean_abs": max(self._means) if self._means else None,
             "spikes_compared": self._compared,
             "spike_flips": len(self._flips) if self._compared else None,
@@ -234,10 +241,22 @@ def _outputs(
             continue
         worst = max(worst, float(difference.max()))
         means.append(float(difference.mean()))
+        if name in bundle.manifest.allowed.sqnr_db:
+            found, least = sqnr_db(expected, got), bundle.manifest.allowed.sqnr_db[name]
+            if found < least:
+                failures.append(f"output '{name}' has {found:.1f} dB of signal to noise; at least {least:.1f} dB is promised")
+            continue
         limit = bundle.manifest.allowed.output_max_abs.get(name, None if bundle.manifest.allowed.exact else 0.0)
         if limit is not None and difference.max() > limit:
             failures.append(f"output '{name}' differs by {difference.max():.3g}; allowed {limit:g}")
     return (worst, max(means)) if means else (None, None)
+
+
+def sqnr_db(expected: np.ndarray, got: np.ndarray) -> float:
+    """Signal to quantisation noise ratio, 10 log10(sum y^2 / sum (y - y')^2), in dB; 200 where nothing differs."""
+    y = expected.astype(np.float64)
+    noise = float(np.square(y - got).sum())
+    return 200.0 if noise == 0 else min(200.0, 10 * float(np.log10(max(float(np.square(y).sum()), 1e-300) / noise)))
 
 
 def _integers(golden: Golden, answers: Mapping[str, np.ndarray], failures: list[str]) -> int:

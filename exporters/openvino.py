@@ -19,7 +19,7 @@ class OpenVino(Exporter):
     needs = ("openvino",)
     extra = "openvino"
     format = "openvino"
-    accepts = ("onnx:f32", "onnx-spike:int8")
+    accepts = ("onnx:f32", "onnx:int8", "onnx-spike:int8")
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
         """Convert; EdgekitError with OpenVINO's own words when it cannot read the graph."""
@@ -30,7 +30,7 @@ class OpenVino(Exporter):
         if done := done_already(out, lineage):
             return done
         manifest = dataclasses.replace(
-            source.manifest, format="openvino", lineage=lineage, details={"inference_precision": "f32"}, files={},
+            source.manifest, format="openvino", lineage=lineage, details={**source.manifest.details, "inference_precision": "f32"}, files={},
             graphs={n: dataclasses.replace(g, file=f"{Path(g.file).stem}.xml") for n, g in source.manifest.graphs.items()},
         )  # fmt: skip
         with new_bundle(out, manifest, source.goldens(), source.tensors()) as draft:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgekit.cli._common import (
-    folder_argument,
     formats_option,
     json_option,
     missing_option,
@@ -16,10 +16,11 @@ from edgekit.cli._common import (
     seconds_option,
     wishes,
 )
+from edgekit.cli._own_model import own_model_options, own_wishes
 
 
 @click.command("deploy")
-@folder_argument("source")
+@click.argument("source")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=None, help="Run folder. Default: the one that SOURCE lies in."
 )
@@ -32,25 +33,29 @@ from edgekit.cli._common import (
     help="Score over the first N test samples; 0 leaves the score out.",
 )
 @seconds_option
+@own_model_options
 @json_option
 def command(
-    source: Path,
+    source: str,
     out: Path | None,
     formats: str,
     allow_missing: bool,
     score_limit: int | None,
     seconds: float,
     as_json: bool,
+    **said: Any,
 ) -> None:
-    """All of export, calibrate, compile, verify, profile and report. SOURCE is a recipe, a checkpoint or a run folder.
+    """All of export, calibrate, compile, verify, profile and report. SOURCE is a recipe, a checkpoint, a run folder, or a
+    model of your own: a .onnx file, a .pt2, or module:function.
 
-    A recipe is trained first, to runs/<name of the recipe>. What is done already is kept.
+    A recipe is trained first, to runs/<name of the recipe>. A model of your own is scored with --test and quantised
+    with --calibration. What is done already is kept.
     """
-    from edgekit import flow, report
+    from edgekit import flow, intake, report
 
     with progress_bar(as_json) as progress:
-        if source.suffix == ".toml":
-            out = out or Path("runs") / source.stem
+        if source.endswith(".toml"):
+            out = out or Path("runs") / Path(source).stem
             found = flow.run(
                 source,
                 out,
@@ -61,9 +66,11 @@ def command(
                 seconds=seconds,
             )
         else:
-            out = out or flow.run_folder_of(source)
+            own = intake.is_own(source)
+            usual = flow.DEFAULT_FORMATS if not own else (*flow.OWN_FORMATS, *(flow.OWN_QUANTISED if said["calibration"] else ()))
+            out = out or (Path("runs") / Path(source.replace(":", "-")).stem if own else flow.run_folder_of(Path(source)))
             bundles = flow.deploy(
-                source, out, wishes(formats) or flow.DEFAULT_FORMATS, progress, score_limit, seconds, allow_missing
+                source, out, wishes(formats) or usual, progress, score_limit, seconds, allow_missing, own_wishes(**said)
             )
             found = flow.write_report(out)
             flow.require_all(bundles, out)

@@ -91,10 +91,11 @@ void read_manifest(const Json& data, BundleData* out) {
     out->graphs[name] = made;
   }
   out->program = read_program(data["program"]);
-  const Json& allowed = object(data["allowed"], {"output_max_abs", "near_threshold", "score_drop", "exact"}, "allowed");
+  const Json& allowed = object(data["allowed"], {"output_max_abs", "near_threshold", "score_drop", "exact", "sqnr_db"}, "allowed");
   for (const auto& [name, limit] : names(allowed["output_max_abs"], "output_max_abs").items()) {
     out->output_max_abs[name] = number(limit, name);
   }
+  for (const auto& [name, least] : names(allowed["sqnr_db"], "sqnr_db").items()) out->sqnr_db[name] = number(least, name);
   if (!allowed["exact"].is_boolean()) refuse("allowed.exact", "true or false");
   out->exact = allowed["exact"].get<bool>();
   const Json& details = names(data["details"], "details");

@@ -12,6 +12,7 @@ struct BundleData {
   Program program;
   Tensors tensors;
   std::map<std::string, double> output_max_abs;
+  std::map<std::string, double> sqnr_db;  // of outputs that are rounded: the least signal to noise
   bool exact = false;
   std::string inference_precision;  // openvino
   std::vector<std::string> goldens;  // file names

@@ -113,17 +113,24 @@ void compare_outputs(const BundleData& bundle, const Tensors& golden, const Tens
     const std::size_t image = std::max<std::size_t>(1, want.count() / std::max<std::size_t>(1, flipped.size()));
     bool any = false;
     for (bool f : flipped) any = any || f;
-    double difference = 0;
+    double difference = 0, signal = 0, noise = 0;
     for (std::size_t i = 0; i < want.count(); ++i) {
+      signal += at(want, i) * at(want, i);
+      noise += (at(got->second.view(), i) - at(want, i)) * (at(got->second.view(), i) - at(want, i));
       if (any && flipped[std::min(i / image, flipped.size() - 1)]) continue;
       const double gap = std::fabs(at(got->second.view(), i) - at(want, i));
       difference = gap > difference || std::isnan(gap) ? gap : difference;
       if (std::isnan(difference)) break;
     }
+    if (!(difference <= *worst)) *worst = difference;
+    if (const auto least = bundle.sqnr_db.find(name); least != bundle.sqnr_db.end()) {
+      const double found = noise == 0 ? 200.0 : 10 * std::log10(signal / noise);
+      if (!(found >= least->second)) failures->push_back("output '" + name + "' has " + std::to_string(found) + " dB of signal to noise; at least " + std::to_string(least->second) + " dB is promised");
+      continue;
+    }
     const auto limit = bundle.output_max_abs.find(name);
     const double allowed = limit == bundle.output_max_abs.end() ? (bundle.exact ? INFINITY : 0.0) : limit->second;
     if (!(difference <= allowed)) failures->push_back("output '" + name + "' differs by " + std::to_string(difference) + "; allowed " + std::to_string(allowed));
-    if (!(difference <= *worst)) *worst = difference;
   }
 }
 

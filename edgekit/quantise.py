@@ -1,0 +1,197 @@
+"""Trials of quantised forms of one bundle: built, run on samples held back from calibration, compared and timed.
+
+Nothing here looks at test labels. How good a form is: the share of held-back samples whose answer stays that of the float
+model, and the signal to quantisation noise ratio  SQNR = 10 log10(sum y^2 / sum (y - y')^2)  of each output, in dB.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import files, qdq, registry
+from edgekit.bundle import Bundle, Manifest, new_bundle, open_bundle
+from edgekit.errors import EdgekitError
+from edgekit.parts import Arrays, Runtime
+from edgekit.program import Program
+from edgekit.qdq import Choice
+from edgekit.record import record
+from edgekit.task import Task, task_of
+from edgekit.verify import sqnr_db
+
+SAMPLES = 500  # of the calibration data, every fifth and fourth of five held back
+BATCH = 50
+TIMED = 60  # calls of each form, in turns
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a form did on the samples held back."""
+
+    choice: Choice
+    sqnr_db: float  # of the worst output
+    same_answers: float | None  # share of samples; None where no output is a row of scores
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+class Trials:
+    """Forms of `source` (a float ONNX bundle). Trials are kept in `cache`, so that a search goes on where it was stopped."""
+
+    def __init__(self, source: Bundle, cache: Path | None = None) -> None:
+        if source.manifest.model is None:
+            raise EdgekitError(
+                f"{source.folder} came without data to calibrate with; export the model again with --calibration FILE.npz"
+            )
+        self.source, self._cache_path = source, cache
+        self.task: Task = task_of(source.manifest.model)
+        samples = self.task.samples(source.manifest.model, SAMPLES)
+        count = len(next(iter(samples.values())))
+        if count < 10:
+            raise EdgekitError(f"{count} samples are too few to calibrate with; give at least 10, better 300")
+        held = np.arange(count) % 5 >= 3
+        self.calibration = self._batches({n: v[~held] for n, v in samples.items()})
+        self.held_back = self._batches({n: v[held] for n, v in samples.items()})
+        self.models = {n: qdq.prepared(source.graph(n).read_bytes()) for n in source.manifest.graphs}
+        self.nodes = [(g, n) for g, m in self.models.items() for n in qdq.quantisable(m)]
+        self.always_float = _state_nodes(self.models, source.manifest.program)
+        self._calls = record(source, self.calibration)
+        self._ranges: dict[tuple[str, str], dict[str, Any]] = {}
+        self.expected = self.answers(source, self.held_back)
+        self._kept: dict[str, Any] = json.loads(cache.read_text()) if cache is not None and cache.is_file() else {}
+
+    def ranges(self, choice: Choice) -> dict[str, Any]:
+        """{graph: ranges of its activations}, computed once a method."""
+        import copy
+
+        key = (choice.method, choice.activations)
+        if key not in self._ranges:
+            self._ranges[key] = {
+                n: qdq.ranges_of(m, self._calls[n], choice.method, choice.activations == "s8") for n, m in self.models.items()
+            }
+        return copy.deepcopy(self._ranges[key])  # the quantiser changes what it is given
+
+    def graphs(self, choice: Choice) -> dict[str, Any]:
+        """The Q/DQ graph of each graph."""
+        ranges = self.ranges(choice)
+        kept = choice.without({*choice.floats, *self.always_float})
+        return {n: qdq.quantised(m, ranges[n], kept) for n, m in self.models.items()}
+
+    def write(self, choice: Choice, out: Path, manifest: Manifest) -> Bundle:
+        """The bundle of a form."""
+        with new_bundle(out, manifest, self.source.goldens(), self.source.tensors()) as draft:
+            for name, graph in self.graphs(choice).items():
+                (draft / manifest.graphs[name].file).write_bytes(graph.SerializeToString(deterministic=True))
+        return open_bundle(out)
+
+    def trial(self, choice: Choice) -> Trial:
+        """Build and run a form, or remember."""
+        key = files.hash_of({"bundle": self.source.sha256, **dataclasses.asdict(choice)})
+        if key in self._kept:
+            kept = self._kept[key]
+            return Trial(choice, kept["sqnr_db"], kept["same_answers"])
+        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+            found = self.compare(choice, self.answers(self._draft(choice, Path(folder)), self.held_back))
+        self._kept[key] = {"sqnr_db": found.sqnr_db, "same_answers": found.same_answers}
+        if self._cache_path is not None:
+            files.write_text(self._cache_path, json.dumps(self._kept))
+        return found
+
+    def compare(self, choice: Choice, got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray] | None = None) -> Trial:
+        """Answers held against those of the float model."""
+        expected = expected if expected is not None else self.expected
+        floats = [n for n, v in expected.items() if v.dtype.kind == "f"]
+        worst = min((sqnr_db(expected[n], got[n]) for n in floats), default=200.0)
+        rows = [n for n in floats if expected[n].ndim >= 2 and expected[n].shape[-1] > 1]
+        same = min((float((expected[n].argmax(-1) == got[n].argmax(-1)).mean()) for n in rows), default=None)
+        return Trial(choice, worst, same)
+
+    def answers(self, bundle: Bundle, batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """All outputs over the batches, one behind the other."""
+        with registry.find(Runtime, "onnxruntime").open(bundle) as session:
+            found = [session.run(b) for b in batches]
+        return {n: np.concatenate([f[n] for f in found]) for n in found[0]}
+
+    def times_us(self, choices: list[Choice]) -> list[float]:
+        """Median microseconds of one sample: of the float bundle first, then of each form; one pinned thread, in turns."""
+        one = {n: v[:1] if self._free_batch() else v for n, v in self.held_back[0].items()}
+        before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder, ExitStack() as stack:
+            bundles = [self.source, *(self._draft(c, Path(folder) / str(i)) for i, c in enumerate(choices))]
+            runtime = registry.find(Runtime, "onnxruntime")
+            calls = [stack.enter_context(runtime.open(b, threads=1)).bind(one) for b in bundles]
+            if before:
+                os.sched_setaffinity(0, {max(before)})
+            try:
+                taken: list[list[int]] = [[] for _ in calls]
+                for _ in range(TIMED):
+                    for call, times in zip(calls, taken, strict=True):
+                        start = time.perf_counter_ns()
+                        call()
+                        times.append(time.perf_counter_ns() - start)
+            finally:
+                if before:
+                    os.sched_setaffinity(0, before)
+        return [statistics.median(t[TIMED // 5 :]) / 1e3 for t in taken]
+
+    def unlike_test_data(self, choice: Choice) -> list[str]:
+        """What shows that the test data is not like the calibration data: more noise, more values outside of the ranges."""
+        model = self.source.manifest.model
+        assert model is not None
+        if not model.score_samples:
+            return []
+        inputs = self._batches(dict(self.task.held_out(model, SAMPLES // 2)))
+        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+            got = self.answers(self._draft(choice, Path(folder)), inputs)
+        there = self.compare(choice, got, self.answers(self.source, inputs))
+        here = self.trial(choice)
+        told = []
+        if there.sqnr_db < here.sqnr_db - NOISIER_DB:
+            told.append(f"SQNR is {here.sqnr_db:.1f} dB on calibration samples held back and {there.sqnr_db:.1f} dB on test inputs")
+        ranges, seen = self.ranges(choice), record(self.source, inputs)
+        for name, graph in self.models.items():
+            usual, found = qdq.clip_rates(graph, ranges[name], self._calls[name]), qdq.clip_rates(graph, ranges[name], seen[name])
+            worst = max(found, key=lambda n: found[n] - usual.get(n, 0.0), default="")
+            if worst and found[worst] - usual.get(worst, 0.0) > CLIPPED:
+                told.append(
+                    f"{100 * found[worst]:.1f} % of the values of '{worst}' lie outside of its range on test inputs, "
+                    f"{100 * usual.get(worst, 0.0):.2f} % on calibration samples"
+                )
+        return [f"calibration data is not like the test data: {t}" for t in told]
+
+    def _draft(self, choice: Choice, folder: Path) -> Bundle:
+        return self.write(choice, folder / "bundle", dataclasses.replace(self.source.manifest, precision="int8", files={}))
+
+    def _free_batch(self) -> bool:
+        first = self.source.manifest.signature.inputs[0].shape
+        return bool(first) and isinstance(first[0], str)
+
+    def _batches(self, arrays: Arrays) -> list[dict[str, np.ndarray]]:
+        first = self.source.manifest.signature.inputs[0].shape
+        size = BATCH if self._free_batch() else int(first[0]) if first else 1
+        count = len(next(iter(arrays.values())))
+        whole = count if self._free_batch() else count - count % size
+        return [{n: np.ascontiguousarray(v[at : at + size]) for n, v in arrays.items()} for at in range(0, whole, size)]
+
+
+NOISIER_DB = 6.0  # twice the noise amplitude
+CLIPPED = 0.01  # share of a tensor's values
+
+
+def _state_nodes(models: Mapping[str, Any], program: Program) -> set[str]:
+    """Nodes that make states: they stay float, since what is lost there is lost again at each step."""
+    carried = {(p.graph, out) for p in program.graph_phases() for out in p.carry}
+    return {n.name for g, m in models.items() for n in m.graph.node if any((g, o) in carried for o in n.output)}

@@ -1,0 +1,180 @@
+"""From trials to one INT8 bundle: all forms compared and timed, the worst layers given back to float until the promise holds."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.bundle import Allowed, Bundle, Lineage, done_already
+from edgekit.measurement import Progress
+from edgekit.qdq import METHODS, Choice
+from edgekit.quantise import Trial, Trials
+from edgekit.verify import sqnr_db
+
+# A changed answer is most often a near tie, as often wrong before as after: measured on small image classifiers, three
+# changed answers in a hundred cost less than one point of score.
+CHANGED_PER_POINT = 3.0
+ENOUGH_DB = 20.0  # where no output is a row of scores: noise of a tenth of the signal's amplitude
+FLOOR_DB = 3.0  # how much lower another engine's SQNR may be before it counts as another answer
+ALMOST = 1.03  # latencies this close are one
+
+
+@dataclass(frozen=True)
+class Forms:
+    """What may be tried."""
+
+    choices: tuple[Choice, ...]
+
+
+EVERY_FORM = Forms(tuple(Choice(m, a) for a in ("u8", "s8") for m in METHODS))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """onnxruntime's quantiser prints and logs as it goes."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def good_enough(trial: Trial, promise: float) -> bool:
+    """True when a form may lose at most `promise` of the score, as far as samples without labels can tell."""
+    if trial.same_answers is None:
+        return trial.sqnr_db >= ENOUGH_DB
+    return trial.same_answers >= 1 - CHANGED_PER_POINT * promise
+
+
+def search(trials: Trials, forms: Forms, promise: float, progress: Progress) -> dict[str, Any]:
+    """The choice and how it was found: {"choice", "candidates", "given_back", "sensitivity", "float_us", "int8_us"}.
+
+    1. Every method with every kind of activations; of the good ones, the fastest, and of those as fast the least noisy.
+    2. Where none is good: the least noisy of the fastest kind, its layers ranked by the noise that each makes alone, and
+       given back to float one after another, the worst first.
+    """
+    choices = list(forms.choices)
+    candidates = []
+    for i, choice in enumerate(choices):
+        progress("quantise", i, len(choices))
+        candidates.append(trials.trial(choice))
+    progress("quantise", len(choices), len(choices))
+    float_us, *times = trials.times_us(choices)
+    rows = list(zip(candidates, times, strict=True))
+    table = [{"form": t.choice.name, "sqnr_db": t.sqnr_db, "same_answers": t.same_answers, "latency_us": us, "good": good_enough(t, promise)}
+             for t, us in rows]  # fmt: skip
+    good = [(t, us) for t, us in rows if good_enough(t, promise)]
+    pool = good or rows
+    fastest = min(us for _, us in pool)
+    best = max((t for t, us in pool if us <= ALMOST * fastest), key=lambda t: t.sqnr_db)
+    found: dict[str, Any] = {"candidates": table, "given_back": [], "sensitivity": [], "float_us": float_us}
+    if not good:
+        best, found["sensitivity"], found["given_back"] = _give_back(trials, best.choice, promise, progress)
+    found |= {"choice": best.choice, "sqnr_db": best.sqnr_db, "same_answers": best.same_answers, "good": good_enough(best, promise)}
+    found["int8_us"] = trials.times_us([best.choice])[1]
+    return found
+
+
+def _give_back(
+    trials: Trials, choice: Choice, promise: float, progress: Progress
+) -> tuple[Trial, list[dict[str, Any]], list[str]]:
+    """Layers back to float, worst first, until the form is good: (trial, what each layer alone costs, those given back)."""
+    names = [n for _, n in trials.nodes]
+    everything = {node.name for model in trials.models.values() for node in model.graph.node}
+    alone: list[dict[str, Any]] = []
+    for i, name in enumerate(names):
+        progress("layer by layer", i, len(names))
+        trial = trials.trial(choice.without(everything - {name}))
+        alone.append({"layer": name, "sqnr_db": trial.sqnr_db, "same_answers": trial.same_answers})
+    progress("layer by layer", len(names), len(names))
+    alone.sort(key=lambda row: float(row["sqnr_db"]))
+    given: list[str] = []
+    best = trials.trial(choice)
+    for i, row in enumerate(alone):
+        if good_enough(best, promise):
+            break
+        progress("give layers back to float", i, len(alone))
+        given.append(str(row["layer"]))
+        best = trials.trial(choice.without(_with_neighbours(trials, given)))
+    progress("give layers back to float", len(alone), len(alone))
+    return best, alone, given
+
+
+def _with_neighbours(trials: Trials, layers: list[str]) -> set[str]:
+    """The layers, and what stands directly around them without weights of its own: else their values would be rounded there."""
+    weighted = {n for _, n in trials.nodes}
+    kept = set(layers)
+    for model in trials.models.values():
+        nodes = list(model.graph.node)
+        touched = {t for n in nodes if n.name in layers for t in (*n.input, *n.output) if t}
+        kept |= {n.name for n in nodes if n.name not in weighted and touched & {*n.input, *n.output}}
+    return kept
+
+
+def quantised_bundle(
+    source: Bundle, out: Path, variant: str, forms: Forms, options: Mapping[str, Any], progress: Progress
+) -> Bundle:
+    """Search among the forms, or take the only one as it is; write the bundle and how it was found (`details.quantisation`)."""
+    import onnxruntime
+
+    lineage = Lineage(f"calibrate {variant or 'int8'}", source.sha256, dict(options), {"onnxruntime": onnxruntime.__version__})
+    if done := done_already(out, lineage):
+        return done
+    promise = float(options["max_score_drop"])
+    cache = out.parent / f"{out.name}.search.json"
+    with quiet():
+        trials = Trials(source, cache)
+        if len(forms.choices) == 1:
+            choice = forms.choices[0]
+            trial = trials.trial(choice)
+            float_us, int8_us = trials.times_us([choice])
+            found: dict[str, Any] = {"choice": choice, "sqnr_db": trial.sqnr_db, "same_answers": trial.same_answers,
+                                     "good": good_enough(trial, promise), "float_us": float_us, "int8_us": int8_us}  # fmt: skip
+        else:
+            found = search(trials, forms, promise, progress)
+        chosen: Choice = found.pop("choice")
+        slower = found["int8_us"] >= found["float_us"]
+        notes = trials.unlike_test_data(chosen)
+        if slower:
+            notes.append(f"slower than float here: {found['int8_us']:.0f} us against {found['float_us']:.0f} us on one thread")
+        if not found["good"]:
+            notes.append(f"even so {_missed(found, promise)}")
+        details = {"quantisation": {**found, "form": chosen.name, "method": chosen.method, "activations": chosen.activations,
+                                    "float_nodes": list(chosen.floats), "promise": promise, "slower": slower, "notes": notes}}  # fmt: skip
+        manifest = dataclasses.replace(
+            source.manifest, precision="int8", variant=variant, lineage=lineage, details=details, files={},
+            allowed=Allowed(score_drop=promise, sqnr_db=_floors(trials, chosen)),
+        )  # fmt: skip
+        made = trials.write(chosen, out, manifest)
+    cache.unlink(missing_ok=True)
+    return made
+
+
+def _missed(found: Mapping[str, Any], promise: float) -> str:
+    if found["same_answers"] is None:
+        return f"SQNR is {found['sqnr_db']:.1f} dB, below {ENOUGH_DB:g}"
+    changed, most = 100 * (1 - found["same_answers"]), 100 * CHANGED_PER_POINT * promise
+    return f"{changed:.1f} % of the answers change; at most {most:g} % may for a loss of {100 * promise:g} points"
+
+
+def _floors(trials: Trials, choice: Choice) -> dict[str, float]:
+    """Per output, the SQNR on the golden inputs here, less FLOOR_DB."""
+    manifest = dataclasses.replace(trials.source.manifest, precision="int8", files={})
+    with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+        draft = trials.write(choice, Path(folder) / "bundle", manifest)
+        floors: dict[str, float] = {}
+        for golden in trials.source.goldens():
+            got = trials.answers(draft, [dict(golden.inputs)])
+            for name, expected in golden.outputs.items():
+                if expected.dtype.kind == "f":
+                    floors[name] = min(floors.get(name, 200.0), sqnr_db(expected, got[name]) - FLOOR_DB)
+    return floors

@@ -1,0 +1,53 @@
+"""What the graphs of a program are given while it runs: the samples that a step graph is calibrated with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from edgekit.bundle import Bundle
+from edgekit.execute import Execution
+from edgekit.parts import Arrays, Graph
+
+MOST = 400  # calls kept of each graph, evenly spread: the first steps of a loop are not like its last
+
+
+class _Recorder(Graph):
+    """A graph of an ONNX bundle that copies its inputs before each run."""
+
+    def __init__(self, bundle: Bundle, name: str) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        self._session = ort.InferenceSession(str(bundle.graph(name)), options, providers=["CPUExecutionProvider"])
+        self._names = [t.name for t in bundle.manifest.graphs[name].signature.outputs]
+        self.calls: list[dict[str, np.ndarray]] = []
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        self.calls.append({n: np.array(v) for n, v in inputs.items()})
+        return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+
+    def bind(self, inputs: Arrays, outputs: Arrays) -> Callable[[], None]:
+        def once() -> None:
+            for name, value in self.run(inputs).items():
+                if name in outputs:
+                    np.copyto(outputs[name], value)
+
+        return once
+
+
+def record(bundle: Bundle, batches: Iterable[Arrays]) -> dict[str, list[dict[str, np.ndarray]]]:
+    """{graph: its inputs, call by call} of the float program over batches of its own inputs."""
+    graphs = {name: _Recorder(bundle, name) for name in bundle.manifest.graphs}
+    execution = Execution(bundle, graphs)
+    for batch in batches:
+        execution.run(batch)
+    return {n: _spread(g.calls) for n, g in graphs.items()}
+
+
+def _spread(calls: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    if len(calls) <= MOST:
+        return calls
+    return [calls[int(i)] for i in np.linspace(0, len(calls) - 1, MOST)]
