@@ -111,7 +111,7 @@ class Family(Part):
 
     @abstractmethod
     def samples(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
-        """At most `limit` inputs of the training data, spread over it: what calibrators look at."""
+        """At most `limit` inputs that are none of the test data, and best none that was trained on: what calibrators look at."""
 
     @abstractmethod
     def held_out(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:

@@ -61,8 +61,8 @@ class IirSnn(Family):
 
 
     def samples(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
-        """Training images, evenly spread over the set."""
-        return _spread(images_of(options_of(model.recipe)).train_images, model, limit)
+        """Validation images, evenly spread over the set: the network was not fitted to them."""
+        return _spread(images_of(options_of(model.recipe)).validation_images, model, limit)
 
     def held_out(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
         """Test images, evenly spread over the set."""
