@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit import labelled
 from edgekit.bundle import Golden
 from edgekit.errors import Broken, EdgekitError
 from edgekit.parts import Arrays
@@ -141,16 +142,10 @@ def _given(signature: Signature, path: Path) -> dict[str, np.ndarray]:
 
 
 def _first_samples(signature: Signature, path: Path) -> Drawn:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
-            arrays = {t.name: packed[t.name] for t in signature.inputs if t.name in packed.files}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise Broken(f"{path} is no .npz of arrays ({error})") from None
+    arrays = labelled.checked(path, signature)
     first = signature.inputs[0].shape[0] if signature.inputs[0].shape else 1
     counts = SAMPLED if isinstance(first, str) else (int(first),)
-    inputs = tuple({n: np.require(v[:count], requirements="C") for n, v in arrays.items()} for count in counts)
-    for values in inputs:
-        signature.check_inputs(values)
+    inputs = tuple({t.name: np.require(arrays[t.name][:count], requirements="C") for t in signature.inputs} for count in counts)
     return Drawn(inputs, f"the first {' and '.join(map(str, counts))} samples of {path.name}")
 
 

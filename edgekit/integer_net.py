@@ -66,10 +66,10 @@ def quantise_per_channel(net: SpikingNet) -> SpikingNet:
         scale = np.max([np.abs(s.weight.astype(np.float64)).reshape(len(s.weight), -1).max(1) for s in p.synapses], axis=0) / 127
         scale[scale == 0] = 1.0  # a channel without weights: any scale will do
         if p.threshold is None:
-            scale[:] = scale.max()
+            # A power of two: engines fold this factor into weights or sums, and only so is every order of that exact.
+            readout_scale = float(2.0 ** np.ceil(np.log2(scale.max() * in_scale * net.readout_scale)))
+            scale[:] = readout_scale / (in_scale * net.readout_scale)
             bias = np.rint(p.bias.astype(np.float64) / (scale * in_scale))
-            # Rounded to float32, so that an engine's one multiplication gives what simulate gives.
-            readout_scale = float(np.float32(scale[0] * in_scale * net.readout_scale))
         else:
             bias = -np.floor((float(p.threshold) - p.bias.astype(np.float64)) / (scale * in_scale))
         synapses = tuple(_round(s, scale, _BYTES) for s in p.synapses)

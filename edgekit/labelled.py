@@ -28,7 +28,7 @@ def model_of(test: str, calibration: str, signature: Signature, run: Callable[[A
     recipe: dict[str, str] = {}
     for what, path in (("test", test), ("calibration", calibration)):
         if path:
-            _read(Path(path), signature, labels=what == "test")
+            checked(Path(path), signature, labels=what == "test")
             recipe |= {what: str(Path(path).absolute()), f"{what}_sha256": files.sha256_of(Path(path))}
     recipe["inputs"] = ",".join(t.name for t in signature.inputs)
     recipe["output"] = signature.outputs[0].name
@@ -98,8 +98,9 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise Broken(f"{path} is no .npz of arrays ({error})") from None
 
 
-def _read(path: Path, signature: Signature, labels: bool) -> None:
-    """Raise EdgekitError unless the file holds every input, one sample a row, and whole labels where they are needed."""
+def checked(path: Path, signature: Signature, labels: bool = False) -> dict[str, np.ndarray]:
+    """The arrays of a file that holds every input, one sample a row, and whole labels where they are needed; else
+    EdgekitError."""
     arrays = _load(path)
     wanted = [t.name for t in signature.inputs] + ([LABELS] if labels else [])
     absent = [n for n in wanted if n not in arrays]
@@ -116,3 +117,4 @@ def _read(path: Path, signature: Signature, labels: bool) -> None:
             raise EdgekitError(f"{path}: '{t.name}' is {v.dtype.name} {list(v.shape)}, the model takes {t.dtype} {list(t.shape)}")
     if labels and not np.issubdtype(arrays[LABELS].dtype, np.integer):
         raise EdgekitError(f"{path}: labels must be whole numbers, one a sample, found {arrays[LABELS].dtype.name}")
+    return arrays

@@ -82,7 +82,6 @@ def _model(net: SpikingNet, source: Trained) -> tuple[list[str], Any]:
             quantised = build.node("QuantizeLinear", [current, build.one, build.u8])
             build.nodes.append(helper.make_node("Clip", [quantised, build.u8, build.constant(np.uint8(1))], [p.name], name=p.name))
         else:
-            # One rounding, the same in every engine: an exact integer times a float32.
             build.nodes.append(helper.make_node("Mul", [current, build.constant(np.float32(net.readout_scale))], [logits.name]))
     infos = [helper.make_tensor_value_info(p.name, TensorProto.UINT8, ["batch", *p.shape]) for p in net.populations if p.spiking]
     graph = helper.make_graph(

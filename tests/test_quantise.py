@@ -1,0 +1,266 @@
+"""Quantisation on a small classifier of real digits: the promise held on test data, a broken layer found and named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgekit import flow, qdq, registry
+from edgekit.bundle import Bundle, open_bundle
+from edgekit.intake import Wishes
+from edgekit.parts import Runtime
+from edgekit.qdq import Choice
+from edgekit.quantise import Trials
+from edgekit.quantise_search import good_enough, quiet
+from edgekit.verify import sqnr_db
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """model.onnx, trained on scikit-learn's digits; calibration.npz and test.npz, which share no image with its training."""
+    import torch
+    from sklearn.datasets import load_digits
+    from torch import nn
+
+    folder = tmp_path_factory.mktemp("digits")
+    images, labels = load_digits(return_X_y=True)
+    images = images.reshape(-1, 1, 8, 8).astype(np.uint8)
+    order = np.random.default_rng(0).permutation(len(images))
+    images, labels = images[order], labels[order]
+    parts = {"train": slice(0, 1000), "calibration": slice(1000, 1300), "test": slice(1300, None)}
+    for name in ("calibration", "test"):
+        np.savez(folder / f"{name}.npz", image=images[parts[name]], labels=labels[parts[name]])
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(1, 24, 3, padding=1), nn.Conv2d(24, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
+            self.out = nn.Linear(32 * 4, 10)
+
+        def forward(self, image):
+            x = nn.functional.avg_pool2d(self.a(image.float() / 16).relu(), 2)
+            x = self.c(self.b(x).relu()).relu()
+            return self.out(nn.functional.avg_pool2d(x, 2).flatten(1))
+
+    torch.manual_seed(0)
+    net = Net()
+    optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+    x, y = torch.from_numpy(images[parts["train"]]), torch.from_numpy(labels[parts["train"]])
+    for _ in range(20):
+        for at in range(0, 1000, 50):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(net(x[at : at + 50]), y[at : at + 50]).backward()
+            optimiser.step()
+    dynamic = ({0: torch.export.Dim("batch")},)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch 2.13 warns of its own code
+        torch.onnx.export(net.eval(), (x[:2],), dynamo=True, input_names=["image"], output_names=["logits"], dynamic_shapes=dynamic,
+                          external_data=False, verbose=False).save(folder / "model.onnx")  # fmt: skip
+    return folder
+
+
+def floats(digits: Path, out: Path, model: str = "model.onnx", calibration: str = "calibration.npz") -> Bundle:
+    wishes = Wishes(test=str(digits / "test.npz"), calibration=str(digits / calibration))
+    return flow.export(str(digits / model), "onnx", out, wishes)
+
+
+def broken(digits: Path) -> str:
+    """The same function with one channel of the second convolution 5,000 times as large; the name of that node."""
+    model = onnx.load(digits / "model.onnx")
+    weights = {t.name: t for t in model.graph.initializer}
+    convs = [n for n in model.graph.node if n.op_type == "Conv"]
+    for name, factor, at in ((convs[1].input[1], 5000, (3,)), (convs[1].input[2], 5000, (3,)), (convs[2].input[1], 1 / 5000, (slice(None), 3))):
+        array = numpy_helper.to_array(weights[name]).copy()
+        array[at] *= factor
+        weights[name].CopyFrom(numpy_helper.from_array(array, name))
+    onnx.save(model, digits / "broken.onnx")
+    return str(convs[1].name)
+
+
+def test_the_promise_is_kept_on_test_data_in_every_engine(digits: Path, tmp_path: Path):
+    source = floats(digits, tmp_path / "f")
+    assert source.manifest.model is not None and source.manifest.model.score > 0.95
+    made = flow.calibrate(source.folder, "int8", tmp_path / "q")
+    assert made.label == "onnx:int8"
+    details = made.manifest.details["quantisation"]
+    assert {row["form"].split()[1] for row in details["candidates"]} == {"U8S8", "S8S8"} and details["good"]
+    assert all(row["latency_us"] > 0 for row in details["candidates"]) and details["slower"] == (details["int8_us"] >= details["float_us"])
+    for engine in ("onnxruntime", "openvino"):
+        found = flow.verify(made, engine)
+        assert found.passed and found.sqnr_db is not None and found.sqnr_db > 15, found.failures
+    vino = flow.export(made.folder, "openvino", tmp_path / "v")
+    assert vino.label == "openvino:int8" and flow.verify(vino).passed
+
+
+def test_integer_kernels_run_the_layers_and_the_pooling(digits: Path, tmp_path: Path):
+    import onnxruntime as ort
+
+    made = flow.calibrate(floats(digits, tmp_path / "f").folder, "minmax", tmp_path / "q")
+    options = ort.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "seen.onnx"), 4
+    ort.InferenceSession(str(made.graph()), options, providers=["CPUExecutionProvider"])
+    kinds = [n.op_type for n in onnx.load(tmp_path / "seen.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 5 and not {"Conv", "FusedConv", "AveragePool", "QLinearAveragePool"} & set(kinds), kinds
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "symmetric"])
+def test_each_method_makes_a_bundle_of_its_own(digits: Path, tmp_path: Path, method: str):
+    made = flow.calibrate(floats(digits, tmp_path / "f").folder, method, tmp_path / "q")
+    assert made.label == f"onnx-{method}:int8" and flow.verify(made, "onnxruntime").passed
+    assert flow.calibrate(tmp_path / "f", method, tmp_path / "again").sha256 != ""
+    graphs = [onnx.load(b.graph()).SerializeToString(deterministic=True) for b in (made, open_bundle(tmp_path / "again"))]
+    assert graphs[0] == graphs[1]  # the same samples, the same file
+
+
+def test_the_symmetric_form_is_what_tensorrt_takes(digits: Path, tmp_path: Path):
+    """Zero points 0, int8 alone, no DequantizeLinear of int32 biases."""
+    made = flow.calibrate(floats(digits, tmp_path / "f").folder, "symmetric", tmp_path / "q")
+    graph = onnx.load(made.graph()).graph
+    arrays = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    linear = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(linear) > 8
+    for node in linear:
+        zero = arrays[node.input[2]]
+        assert zero.dtype == np.int8 and not zero.any(), node.name
+        assert node.op_type == "QuantizeLinear" or arrays.get(node.input[0], np.zeros(0, np.int8)).dtype == np.int8
+
+
+def test_a_broken_layer_is_found_named_and_given_back(digits: Path, tmp_path: Path):
+    name = broken(digits)
+    source = floats(digits, tmp_path / "f", "broken.onnx")
+    plain = flow.verify(flow.calibrate(source.folder, "minmax", tmp_path / "m"), "onnxruntime")
+    made = flow.calibrate(source.folder, "int8", tmp_path / "q")
+    found = flow.verify(made, "onnxruntime")
+    assert plain.score is not None and found.score is not None and source.manifest.model is not None
+    assert plain.score < source.manifest.model.score - 0.1  # it is broken indeed
+    assert found.passed and found.score >= source.manifest.model.score - 0.01, found.failures
+    details = made.manifest.details["quantisation"]
+    assert name in details["given_back"] and name in details["float_nodes"]
+    assert details["sensitivity"] == sorted(details["sensitivity"], key=lambda row: row["sqnr_db"])
+    assert not (tmp_path / "q.search.json").exists()
+
+
+def test_a_search_goes_on_where_it_was_stopped(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    broken(digits)
+    source = floats(digits, tmp_path / "f", "broken.onnx")
+    built: list[str] = []
+    real = qdq.quantised
+
+    def counted(model, ranges, choice):
+        built.append(choice.name)
+        if len(built) == 5 and stop:
+            raise KeyboardInterrupt
+        return real(model, ranges, choice)
+
+    monkeypatch.setattr(qdq, "quantised", counted)
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        flow.calibrate(source.folder, "int8", tmp_path / "q")
+    assert not (tmp_path / "q").exists() and len(json.loads((tmp_path / "q.search.json").read_text())) == 4
+    stop, first = False, len(built)
+    resumed = flow.calibrate(source.folder, "int8", tmp_path / "q")
+    after = len(built) - first
+    built.clear()
+    fresh = flow.calibrate(source.folder, "int8", tmp_path / "fresh")
+    assert len(built) == after + 4 and (resumed.folder / "model.onnx").read_bytes() == (fresh.folder / "model.onnx").read_bytes()
+
+
+def test_calibration_data_that_is_not_like_the_test_data_is_noticed(digits: Path, tmp_path: Path):
+    with np.load(digits / "calibration.npz") as packed:
+        np.savez(digits / "dim.npz", image=packed["image"] // 4, labels=packed["labels"])
+    usual = flow.calibrate(floats(digits, tmp_path / "f").folder, "minmax", tmp_path / "q")
+    dim = flow.calibrate(floats(digits, tmp_path / "df", calibration="dim.npz").folder, "minmax", tmp_path / "dq")
+    assert not [n for n in usual.manifest.details["quantisation"]["notes"] if "not like the test data" in n]
+    assert [n for n in dim.manifest.details["quantisation"]["notes"] if "not like the test data" in n]
+
+
+def test_states_of_a_loop_stay_float_and_the_error_is_that_after_all_steps(small_run: Path, tmp_path: Path):
+    source = flow.export(small_run / "train" / "t4", "onnx", tmp_path / "f")
+    with quiet():
+        trials = Trials(source)
+        trial = trials.trial(Choice("minmax"))
+    carried = {out for p in source.manifest.program.graph_phases() for out in p.carry}
+    made = {o for n in trials.models["main"].graph.node if n.name in trials.always_float for o in n.output}
+    assert carried and carried <= made
+    quantised = trials.graphs(Choice("minmax"))["main"]
+    producers = {o: n.op_type for n in quantised.graph.node for o in n.output}
+    assert not {producers[c] for c in carried} & {"QuantizeLinear", "DequantizeLinear"}
+    assert 0 < trial.sqnr_db < 200 and trial.same_answers is not None  # of the logits after four steps
+
+
+def test_average_pooling_becomes_a_depthwise_convolution_of_the_same_values(digits: Path):
+    import onnxruntime as ort
+
+    raw = (digits / "model.onnx").read_bytes()
+    made = qdq.prepared(raw)
+    assert "AveragePool" in [n.op_type for n in onnx.load_from_string(raw).graph.node]
+    assert "AveragePool" not in [n.op_type for n in made.graph.node]
+    x = np.random.default_rng(0).integers(0, 17, (5, 1, 8, 8)).astype(np.uint8)
+    a, b = (ort.InferenceSession(m, providers=["CPUExecutionProvider"]).run(None, {"image": x})[0] for m in (raw, made.SerializeToString()))
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_signal_to_noise_is_its_definition():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=1000).astype(np.float32)
+    assert sqnr_db(y, y) == 200
+    assert sqnr_db(y, y * 1.1) == pytest.approx(20, abs=1e-3)
+    assert sqnr_db(y, np.zeros_like(y)) == pytest.approx(0)
+    assert sqnr_db(3 * y, 3 * y * 1.01) == pytest.approx(sqnr_db(y, y * 1.01), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "came without data to calibrate with; export the model again with --calibration"),
+        (["--calibration", "few.npz"], "4 samples are too few to calibrate with"),
+        (["--calibration", "wrong.npz"], "lacks image; it holds pixels"),
+        (["--calibration", "shape.npz"], "the model takes uint8 ['batch', 1, 8, 8]"),
+        (["--test", "shape.npz"], "lacks labels"),
+        (["--test", "absent.npz"], "is no .npz of arrays"),
+    ],
+)
+def test_bad_data_is_one_sentence(digits: Path, tmp_path: Path, arguments: list[str], says: str):
+    np.savez(tmp_path / "few.npz", image=np.zeros((4, 1, 8, 8), np.uint8))
+    np.savez(tmp_path / "wrong.npz", pixels=np.zeros((40, 1, 8, 8), np.uint8))
+    np.savez(tmp_path / "shape.npz", image=np.zeros((40, 1, 9, 8), np.uint8))
+    command = [sys.executable, "-m", "edgekit", "export", str(digits / "model.onnx"), "--format", "onnx:int8", "--out", "q", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and says in " ".join(done.stderr.split()) and "Traceback" not in done.stderr, done.stderr
+    assert not (tmp_path / "q").exists()
+
+
+def test_a_score_is_the_share_of_labels(digits: Path, tmp_path: Path):
+    """Against plain numpy; the labels are read for the score alone."""
+    bundle = floats(digits, tmp_path / "f")
+    with np.load(digits / "test.npz") as packed, registry.find(Runtime, "onnxruntime").open(bundle) as session:
+        right = (session.run({"image": packed["image"]})["logits"].argmax(1) == packed["labels"]).mean()
+    assert bundle.manifest.model is not None and bundle.manifest.model.score == pytest.approx(float(right))
+    assert "the first 32 and 3 samples of calibration.npz" in bundle.manifest.golden.inputs_from
+
+
+def test_good_enough_asks_for_both():
+    from edgekit.quantise import Trial
+
+    choice = Choice("minmax")
+    assert good_enough(Trial(choice, 25, 0.995), 0.01) and good_enough(Trial(choice, 25, None), 0.01)
+    assert not good_enough(Trial(choice, 25, 0.98), 0.01) and not good_enough(Trial(choice, 15, 1.0), 0.01)
+
+
+def test_a_deploy_of_ones_own_model_makes_times_and_scores_every_form(digits: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "edgekit", "deploy", str(digits / "model.onnx"), "--out", str(tmp_path / "run"), "--seconds", "0.05",
+               "--test", str(digits / "test.npz"), "--calibration", str(digits / "calibration.npz"), "--json"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {b["label"]: b for b in json.loads(done.stdout)["bundles"]}
+    assert set(rows) == {"onnx:f32", "onnx:int8", "openvino:f32", "openvino:bf16", "openvino:int8"}
+    assert all(b["verifications"][0]["score"] > 0.95 and b["measurements"] for b in rows.values())
+    assert (tmp_path / "run" / "report" / "page.html").is_file()
