@@ -9,12 +9,12 @@ import json
 import sys
 from pathlib import Path
 
-from edgekit import flow
+from edgekit import run_folder
 
 
 def main(run: Path, command: str) -> int:
     """Prints one JSON document; ratios are to the float bundle on the same engine, one pinned thread."""
-    found = flow.read_run(run).to_json()
+    found = run_folder.read_run(run).to_json()
     rows = []
     for bundle in found["bundles"]:
         details = json.loads((run / bundle["folder"] / "bundle.json").read_text())["details"]

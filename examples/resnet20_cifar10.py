@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekit import data
-from edgekit.models._images import load_images
+from edgekit.images import load_images
 
 CALIBRATION = 1000  # training images
 
