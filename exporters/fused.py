@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from edgekit.bundle import Bundle, Golden, GraphFile, Lineage, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError
+from edgekit.onnx_nodes import Nodes
 from edgekit.parts import Exporter, Trained
 from edgekit.program import MOST_FUSED_STEPS, Affine, Clamp, Operation, Phase, Program, Source, fusable, value
 from edgekit.signature import Signature, Tensor
@@ -61,23 +61,21 @@ class Fused(Exporter):
 PART = Fused()
 
 
-class _Unrolled:
+class _Unrolled(Nodes):
     """The steps behind one another, with the names of values as they are after each."""
 
     def __init__(self, source: Bundle, phase: Phase) -> None:
         import onnx
 
+        super().__init__("fused_")
         self.source, self.phase = source, phase
         self.step = onnx.load(source.graph(phase.graph))
         self.tensors = source.tensors()
         self.inputs = list(source.manifest.signature.inputs)
         self.noise: dict[str, Source] = {}  # graph input -> what is drawn for it
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
         self.infos: list[Any] = []
         self.values = {t.name: t.name for t in self.inputs}
         self.shapes: dict[str, tuple[int | str, ...]] = {t.name: t.shape for t in self.inputs}
-        self.count = 0
 
     def model(self) -> Any:
         """The whole model; checked."""
@@ -97,7 +95,7 @@ class _Unrolled:
         outputs = self.source.manifest.signature.outputs
         for t in outputs:
             if self.values[t.name] != t.name:
-                self.nodes.append(helper.make_node("Identity", [self.values[t.name]], [t.name]))
+                self.write("Identity", [self.values[t.name]], t.name)
         graph = helper.make_graph(
             self.nodes, "fused", [_info(t) for t in self.inputs], [_info(t) for t in outputs],
             [*self.step.graph.initializer, *self.constants.values()], value_info=self.infos,
@@ -108,13 +106,13 @@ class _Unrolled:
         return made
 
     def _iteration(self, i: int) -> None:
-        from onnx import compose, helper
+        from onnx import compose
 
         file = self.source.manifest.graphs[self.phase.graph]
         copy = compose.add_prefix_graph(self.step.graph, f"step{i}_", rename_initializers=False)
         _share(copy, {f"step{i}_{t.name}": t.name for t in self.step.graph.initializer})
         for t in file.signature.inputs:
-            self.nodes.append(helper.make_node("Identity", [self._read(self.phase.inputs[t.name], i, t.shape)], [f"step{i}_{t.name}"]))
+            self.write("Identity", [self._read(self.phase.inputs[t.name], i, t.shape)], f"step{i}_{t.name}")
         self.nodes.extend(copy.node)
         self.infos += [v for v in copy.value_info if v.name in {f"step{i}_{p}" for p in file.probes}]
         shapes = {t.name: t.shape for t in file.signature.outputs}
@@ -125,23 +123,22 @@ class _Unrolled:
             self._operation(op, i)
 
     def _operation(self, op: Operation, i: int) -> None:
-        from onnx import helper
 
         if isinstance(op, Affine):
             shape = next(self._shape(t.of) for t in op.terms if t.of.kind != "noise")
             total = ""
             for term in op.terms:
-                by = self._constant(np.float32(term.by)) if not isinstance(term.by, Source) else self._read(term.by, i, ())
-                product = self._node("Mul", [self._read(term.of, i, shape), by])
-                total = self._node("Add", [total, product]) if total else product
+                by = self.constant(np.float32(term.by)) if not isinstance(term.by, Source) else self._read(term.by, i, ())
+                product = self.node("Mul", [self._read(term.of, i, shape), by])
+                total = self.node("Add", [total, product]) if total else product
         elif isinstance(op, Clamp):
             shape = self._shape(op.of)
-            total = self._node("Clip", [self._read(op.of, i, shape), self._constant(np.float32(op.low)), self._constant(np.float32(op.high))])
+            total = self.node("Clip", [self._read(op.of, i, shape), self.constant(np.float32(op.low)), self.constant(np.float32(op.high))])
         else:
             shape = self._shape(op.of)
             axis = op.axis % len(shape)
-            total = self._fresh()
-            self.nodes.append(helper.make_node("ArgMax", [self._read(op.of, i, shape)], [total], axis=axis, keepdims=0))
+            total = self.fresh()
+            self.write("ArgMax", [self._read(op.of, i, shape)], total, axis=axis, keepdims=0)
             shape = shape[:axis] + shape[axis + 1 :]
         self.values[op.to] = total
         self.shapes[op.to] = shape
@@ -161,9 +158,9 @@ class _Unrolled:
             if name not in self.noise:
                 self.noise[name] = dataclasses.replace(source, calls=self.phase.steps)
                 self.inputs.append(Tensor(name, "float32", (self.phase.steps, *shape), f"{source.name} noise, a slab a step"))
-            return self._node("Gather", [name, self._constant(np.int64(i))])
+            return self.node("Gather", [name, self.constant(np.int64(i))])
         array = self.tensors[source.name]
-        return self._constant(array[i] if source.kind == "row" else array)
+        return self.constant(array[i] if source.kind == "row" else array)
 
     def _initial(self, name: str) -> str:
         state = self.phase.states[name]
@@ -176,54 +173,33 @@ class _Unrolled:
         if source.kind != "zeros":
             return self._read(source, 0, state.shape)
         if all(isinstance(n, int) for n in state.shape):
-            return self._constant(np.zeros([int(n) for n in state.shape], state.dtype))
+            return self.constant(np.zeros([int(n) for n in state.shape], state.dtype))
         return self._zeros(state.shape, state.dtype)
 
     def _zeros(self, shape: tuple[int | str, ...], dtype: str) -> str:
         """Zeros whose free sizes are taken from the inputs that carry them."""
-        from onnx import helper, numpy_helper
+        from onnx import numpy_helper
 
         parts = []
         for n in shape:
             if isinstance(n, int):
-                parts.append(self._constant(np.array([n], np.int64)))
+                parts.append(self.constant(np.array([n], np.int64)))
                 continue
             carrier = next(t for t in self.source.manifest.signature.inputs if n in t.shape)
-            sizes = self._node("Shape", [carrier.name])
-            parts.append(self._node("Gather", [sizes, self._constant(np.array([carrier.shape.index(n)], np.int64))]))
-        made = self._fresh()
+            sizes = self.node("Shape", [carrier.name])
+            parts.append(self.node("Gather", [sizes, self.constant(np.array([carrier.shape.index(n)], np.int64))]))
+        made = self.fresh()
         nothing = numpy_helper.from_array(np.zeros(1, dtype))
-        self.nodes.append(helper.make_node("ConstantOfShape", [self._node("Concat", parts, axis=0)], [made], value=nothing))
+        self.write("ConstantOfShape", [self.node("Concat", parts, axis=0)], made, value=nothing)
         return made
 
     def _stacked(self, names: list[str], to: str) -> str:
         from onnx import helper
 
-        zero = self._constant(np.array([0], np.int64))
-        rows = [self._node("Unsqueeze", [n, zero]) for n in names]
+        zero = self.constant(np.array([0], np.int64))
+        rows = [self.node("Unsqueeze", [n, zero]) for n in names]
         self.nodes.append(helper.make_node("Concat", rows, [to], axis=0))
         return to
-
-    def _node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
-        from onnx import helper
-
-        made = self._fresh()
-        self.nodes.append(helper.make_node(kind, inputs, [made], **attributes))
-        return made
-
-    def _fresh(self) -> str:
-        self.count += 1
-        return f"fused_{self.count}"
-
-    def _constant(self, array: Any) -> str:
-        """The initializer that holds this array; equal ones are kept once."""
-        from onnx import numpy_helper
-
-        array = np.require(array, requirements="C")
-        key = f"constant_{array.dtype.name}_{'x'.join(map(str, array.shape))}_{hashlib.sha256(array.tobytes()).hexdigest()[:12]}"
-        if key not in self.constants:
-            self.constants[key] = numpy_helper.from_array(array, key)
-        return key
 
 
 def _by_step(golden: Golden) -> Golden:

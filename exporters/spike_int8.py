@@ -18,6 +18,7 @@ import numpy as np
 from edgekit import integer_net, spiking_net
 from edgekit.bundle import Allowed, Bundle, GraphFile, Lineage, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError
+from edgekit.onnx_nodes import Nodes
 from edgekit.parts import Exporter, Trained, manifest_of
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse
 
@@ -80,9 +81,9 @@ def _model(net: SpikingNet, source: Trained) -> tuple[list[str], Any]:
         integer += [p.name] if as_integers else []
         if p.spiking:
             quantised = build.node("QuantizeLinear", [current, build.one, build.u8])
-            build.nodes.append(helper.make_node("Clip", [quantised, build.u8, build.constant(np.uint8(1))], [p.name], name=p.name))
+            build.write("Clip", [quantised, build.u8, build.constant(np.uint8(1))], p.name)
         else:
-            build.nodes.append(helper.make_node("Mul", [current, build.constant(np.float32(net.readout_scale))], [logits.name]))
+            build.write("Mul", [current, build.constant(np.float32(net.readout_scale))], logits.name)
     infos = [helper.make_tensor_value_info(p.name, TensorProto.UINT8, ["batch", *p.shape]) for p in net.populations if p.spiking]
     graph = helper.make_graph(
         build.nodes, "spike_int8",
@@ -95,12 +96,11 @@ def _model(net: SpikingNet, source: Trained) -> tuple[list[str], Any]:
     return integer, made
 
 
-class _Builder:
-    """Nodes and constants so far; `floats` are real values by population, made when they are first asked for."""
+class _Builder(Nodes):
+    """`floats` are real values by population, made when they are first asked for."""
 
     def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
+        super().__init__()
         self.floats: dict[str, str] = {}
         self.one, self.u8 = self.constant(np.float32(1)), self.constant(np.uint8(0))
 
@@ -157,23 +157,3 @@ class _Builder:
             "Conv", [x, weight, *([bias] if bias else [])], kernel_shape=list(s.weight.shape[2:]), strides=list(s.stride),
             pads=[py, px, py, px], dilations=list(s.dilation), group=s.groups,
         )  # fmt: skip
-
-    def node(self, kind: str, inputs: list[str], **attributes: Any) -> str:
-        """Append a node; the name of its output."""
-        from onnx import helper
-
-        made = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [made], name=f"{kind}_{len(self.nodes)}", **attributes))
-        return made
-
-    def constant(self, array: Any) -> str:
-        """The initializer that holds this array; equal ones are kept once."""
-        import hashlib
-
-        from onnx import numpy_helper
-
-        array = np.require(array, requirements="C")
-        key = f"c_{array.dtype.name}_{'x'.join(map(str, array.shape))}_{hashlib.sha256(array.tobytes()).hexdigest()[:12]}"
-        if key not in self.constants:
-            self.constants[key] = numpy_helper.from_array(array, key)
-        return key
