@@ -1,0 +1,147 @@
+"""The only place where TensorRT is called: a process of its own, which reads a job and writes what it found, both as JSON.
+
+    python -P tensorrt_child.py JOB.json ANSWER.json
+
+-P keeps this folder off the path, where files are named as the libraries that they speak of. A refusal is an answer with
+`refused`; a crash leaves no answer at all, and the caller reads standard error, to which NVIDIA's code writes past its logger.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+MODULES = ("tensorrt_rtx", "tensorrt")
+
+
+def main(job_file: str, answer_file: str) -> int:
+    """Do the job; 0 also when the answer is a refusal."""
+    job = json.loads(Path(job_file).read_text())
+    assert job["module"] in MODULES
+    trt = importlib.import_module(job["module"])
+    log = _logger(trt)
+    answer = {"version": trt.__version__, **{"probe": _probe, "parse": _parse, "build": _build}[job["do"]](trt, log, job)}
+    answer["log"] = log.kept[-20:]
+    Path(answer_file).write_text(json.dumps(answer))
+    return 0
+
+
+def _logger(trt: Any) -> Any:
+    """Keeps warnings and errors; it must live as long as its builder."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.WARNING:
+                self.kept.append(message.strip())
+
+    return Logger()
+
+
+def _network(trt: Any, builder: Any, name: str) -> Any:
+    """An empty network whose types are those of the graph."""
+    flags = trt.NetworkDefinitionCreationFlag
+    # TensorRT 10 has to be asked for it, and can be told by a name that 11 and RTX dropped.
+    typed = 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "EXPLICIT_BATCH") else 0
+    network = builder.create_network(typed)
+    network.name = name  # a network without a name gets a number of its own, and the plan other bytes each time
+    return network
+
+
+def _probe(trt: Any, log: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """Can it make a builder here? Full TensorRT needs a GPU for it."""
+    builder = trt.Builder(log)
+    return {"refused": "" if builder else "no builder", "capabilities": sorted(getattr(getattr(trt, "ComputeCapability", None), "__members__", {}))}
+
+
+def _errors(parser: Any) -> list[dict[str, Any]]:
+    found = []
+    for i in range(parser.num_errors):
+        e = parser.get_error(i)
+        said = {"code": str(e.code()).rpartition(".")[2], "reason": e.desc().strip().splitlines()[0][:300] if e.desc().strip() else "", "node": e.node()}
+        found.append({**said, "name": _or_empty(e, "node_name"), "operator": _or_empty(e, "node_operator")})
+    return found
+
+
+def _or_empty(error: Any, method: str) -> str:
+    return str(getattr(error, method)()) if hasattr(error, method) else ""
+
+
+def _parse(trt: Any, log: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """A verdict on each node, then the network itself."""
+    data = Path(job["model"]).read_bytes()
+    builder = trt.Builder(log)
+    scratch = _network(trt, builder, job["name"])  # a name of its own: the parser does not keep its network alive, and would crash
+    asked = trt.OnnxParser(scratch, log)
+    supported = asked.supports_model_v2(data) if hasattr(asked, "supports_model_v2") else True
+    # is_subgraph_supported is False for all of them once one node fails: a node in no subgraph is the one that cannot be read.
+    groups = [asked.get_subgraph_nodes(i) for i in range(asked.num_subgraphs)] if hasattr(asked, "num_subgraphs") else []
+    read = sorted({int(n) for g in groups for n in g})
+    answer: dict[str, Any] = {"supported": bool(supported), "nodes_read": read, "errors": _errors(asked)}
+    if not supported:
+        return {**answer, "refused": "the parser cannot read every node"}
+    network, parser, errors = _parsed(trt, builder, log, data, job["name"])
+    if errors is not None:
+        return {**answer, "errors": errors, "refused": "the parser failed"}
+    assert parser is not None
+    return {**answer, "refused": "", **_facts(network)}
+
+
+def _parsed(trt: Any, builder: Any, log: Any, data: bytes, name: str) -> tuple[Any, Any, list[dict[str, Any]] | None]:
+    """(network, the parser that holds its weights, None), or (None, None, errors)."""
+    network = _network(trt, builder, name)
+    parser = trt.OnnxParser(network, log)
+    done = parser.parse(data)
+    if not done:
+        return None, None, _errors(parser)
+    if not network.num_layers or not network.num_outputs:  # bytes that are no model at all parse "well"
+        return None, None, [{"code": "EMPTY", "reason": "the parser made a network without layers or outputs", "node": -1, "name": "", "operator": ""}]
+    return network, parser, None
+
+
+def _facts(network: Any) -> dict[str, Any]:
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    return {
+        "layers": int(network.num_layers),
+        "inputs": {t.name: {"dtype": str(t.dtype).rpartition(".")[2], "shape": [int(n) for n in t.shape], "is_shape": bool(t.is_shape_tensor)} for t in inputs},
+        "outputs": {t.name: str(t.dtype).rpartition(".")[2] for t in outputs},
+    }
+
+
+def _build(trt: Any, log: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """The plan, written to the file that the job names."""
+    builder = trt.Builder(log)
+    network, parser, errors = _parsed(trt, builder, log, Path(job["model"]).read_bytes(), job["name"])
+    if errors is not None:
+        return {"refused": "the parser failed", "errors": errors}
+    assert parser is not None  # its weights are those of the network until the plan is there
+    config = builder.create_builder_config()
+    if job.get("workspace_mib"):
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job["workspace_mib"] << 20)
+    if job["profiles"]:
+        profile = builder.create_optimization_profile()
+        for name, (smallest, usual, largest) in job["profiles"].items():
+            profile.set_shape(name, tuple(smallest), tuple(usual), tuple(largest))
+        if not profile or config.add_optimization_profile(profile) < 0:  # set_shape itself says nothing
+            return {"refused": f"the optimisation profile {job['profiles']} is not one"}
+    if job.get("capability"):
+        config.num_compute_capabilities = 1
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, job["capability"]), 0):
+            return {"refused": f"the compute capability {job['capability']} cannot be set"}
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:  # it never raises
+        return {"refused": "the build gave no plan"}
+    data = bytes(plan)
+    Path(job["plan"]).write_bytes(data)
+    return {"refused": "", "bytes": len(data)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

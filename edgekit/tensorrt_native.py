@@ -1,0 +1,92 @@
+"""NVIDIA's parser and builder, each call in a process of its own: a crash there is one sentence here."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import EdgekitError, Missing
+from edgekit.tensorrt_checks import name_of
+from edgekit.tensorrt_profiles import Profiles
+
+CHILD = Path(__file__).with_name("tensorrt_child.py")
+LIMIT_S = 1800
+
+
+def call(module: str, do: str, **job: Any) -> dict[str, Any]:
+    """What the child answered. EdgekitError when it died or took too long; a refusal is an answer."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-trt-") as folder:
+        asked, answered = Path(folder) / "job.json", Path(folder) / "answer.json"
+        asked.write_text(json.dumps({"module": module, "do": do, **job}))
+        command = [sys.executable, "-P", str(CHILD), str(asked), str(answered)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise EdgekitError(f"{module} took more than {LIMIT_S} s to {do} and was stopped; try fewer shapes or a smaller graph") from None
+        if done.returncode < 0:
+            raise EdgekitError(f"{module} was ended by {signal.Signals(-done.returncode).name} while it was asked to {do}")
+        if done.returncode or not answered.is_file():
+            raise EdgekitError(f"{module} failed while it was asked to {do}: {_last_line(done.stderr)}")
+        answer: dict[str, Any] = json.loads(answered.read_text())
+        return {**answer, "stderr": done.stderr.strip().splitlines()[-20:]}
+
+
+def check_works(module: str, hint: str) -> str:
+    """The library's version, when it can make a builder in this machine; Missing says what to do."""
+    try:
+        answer = call(module, "probe")
+    except EdgekitError as error:
+        raise Missing(f"{error}; {hint}") from None
+    if answer["refused"]:
+        raise Missing(f"{module} {answer['version']} gives {answer['refused']} here; {hint}")
+    return str(answer["version"])
+
+
+def parse(module: str, model: Path, proto: Any, name: str, what: str) -> dict[str, Any]:
+    """Facts of the network that NVIDIA's parser made (layers, inputs, outputs); EdgekitError names the nodes that it refused."""
+    answer = call(module, "parse", model=str(model), name=name)
+    if answer["refused"]:
+        raise EdgekitError(f"{what}: {module} {answer['version']} cannot read it: {_verdicts(answer, proto)}")
+    decide = [n for n, t in answer["inputs"].items() if t["is_shape"]]
+    if decide:
+        raise EdgekitError(
+            f"{what}: the input '{decide[0]}' decides shapes inside the graph, which a profile of shapes cannot say; "
+            "make it a constant of the graph"
+        )
+    return answer
+
+
+def build(module: str, model: Path, name: str, profiles: Profiles, plan: Path, what: str, capability: str = "") -> dict[str, Any]:
+    """Write the plan; EdgekitError with TensorRT's own reason when there is none."""
+    shapes = {n: p.to_json() for n, p in profiles.items()}
+    answer = call(module, "build", model=str(model), name=name, profiles=shapes, plan=str(plan), capability=capability)
+    if answer["refused"]:
+        said = [line for line in answer["log"] if "rror" in line] or answer["log"] or answer["stderr"]
+        reason = said[0].splitlines()[0][:300] if said else "no reason given"
+        raise EdgekitError(f"{what}: {module} {answer['version']}: {answer['refused']}: {reason}")
+    return answer
+
+
+def _verdicts(answer: Mapping[str, Any], proto: Any) -> str:
+    """The refused nodes with their reasons, the first three."""
+    told: dict[str, str] = {}
+    for e in answer["errors"]:
+        at = e["node"]
+        who = name_of(proto.graph.node[at]) if 0 <= at < len(proto.graph.node) else f"'{e['name']}'" if e["name"] else "the model"
+        told.setdefault(who, f"{e['reason']} [{e['code']}]")
+    if not answer.get("supported", True):
+        for at, node in enumerate(proto.graph.node):
+            if at not in answer["nodes_read"] and len(told) < 3:
+                told.setdefault(name_of(node), "no reason given")
+    rest = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+    return "; ".join(f"{who}: {why}" for who, why in list(told.items())[:3]) + rest
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason given")
