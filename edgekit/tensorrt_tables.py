@@ -6,37 +6,41 @@ from dataclasses import dataclass
 
 from edgekit.errors import no_such
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Operators by the types of their data input, after NVIDIA's public operator table of TensorRT 10.15. All of these stand in
 # the tables of 10.0 and 10.1 too, the newest before 10.3 (JetPack 6) that are public.
-FLOATS = frozenset(
+FLOATS = _names(
     "Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Ceil Celu Conv ConvTranspose Cos Cosh CumSum Dropout Einsum Elu "
     "Erf Exp Floor GRU Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample GroupNormalization HardSigmoid HardSwish "
     "Hardmax InstanceNormalization IsInf LRN LSTM LayerNormalization LeakyRelu Log LogSoftmax LpNormalization LpPool MatMul MaxPool "
     "MeanVarianceNormalization Mish NonMaxSuppression PRelu RNN RandomNormalLike RandomUniformLike Reciprocal Resize RoiAlign Round Selu "
-    "Sigmoid Sin Sinh Softmax Softplus Softsign Sqrt Tan Tanh ThresholdedRelu Upsample".split()
+    "Sigmoid Sin Sinh Softmax Softplus Softsign Sqrt Tan Tanh ThresholdedRelu Upsample"
 )
-NUMBERS = frozenset(
+NUMBERS = _names(
     "Abs Add ArgMax ArgMin Clip DepthToSpace Div Greater GreaterOrEqual IsNaN Less LessOrEqual Max Mean Min Mod Mul Neg NonZero Pad Pow "
     "RandomNormal RandomUniform Range ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "ReduceSumSquare Relu ReverseSequence Scatter ScatterElements ScatterND Shrink Sign SpaceToDepth Sub Sum TopK".split()
+    "ReduceSumSquare Relu ReverseSequence Scatter ScatterElements ScatterND Shrink Sign SpaceToDepth Sub Sum TopK"
 )
-ANY = frozenset(
+ANY = _names(
     "Cast CastLike Concat Constant ConstantOfShape DequantizeLinear Equal Expand EyeLike Flatten Gather GatherElements GatherND Identity If "
-    "Loop OneHot QuantizeLinear Reshape Scan Shape Size Slice Split Squeeze Tile Transpose Trilu Unsqueeze Where".split()
+    "Loop OneHot QuantizeLinear Reshape Scan Shape Size Slice Split Squeeze Tile Transpose Trilu Unsqueeze Where"
 )
-LOGIC = frozenset("And Not Or Xor".split())
+LOGIC = _names("And Not Or Xor")
 COMMON = FLOATS | NUMBERS | ANY | LOGIC
-LATER_FLOATS = frozenset("Attention BlackmanWindow DeformConv HammingWindow HannWindow RMSNormalization RotaryEmbedding STFT TensorScatter".split())
-RTX_ONLY = frozenset("CausalConvWithState LinearAttention Swish".split())  # which TensorRT-RTX 1.7.1's parser says of itself
+LATER_FLOATS = _names("Attention BlackmanWindow DeformConv HammingWindow HannWindow RMSNormalization RotaryEmbedding STFT TensorScatter")
+RTX_ONLY = _names("CausalConvWithState LinearAttention Swish")  # which TensorRT-RTX 1.7.1's parser says of itself
 
 # Types of tensors, as ONNX names them. Others (strings, complex, 16-bit and unsigned integers) exist in no version.
 FLOAT_TYPES = frozenset({"FLOAT", "FLOAT16", "BFLOAT16"})
 NUMBER_TYPES = FLOAT_TYPES | {"INT32", "INT64"}
 QUANTISED_TYPES = frozenset({"INT8", "INT4", "FLOAT8E4M3FN", "FLOAT4E2M1"})
 TYPES = NUMBER_TYPES | QUANTISED_TYPES | {"BOOL", "UINT8"}
-MOVES_BYTES = frozenset("Cast Identity Equal Shape Size QuantizeLinear DequantizeLinear".split())  # what may read a UINT8 tensor
-QUANTISED_READERS = frozenset(
-    "QuantizeLinear DequantizeLinear Constant Identity Transpose Reshape Squeeze Unsqueeze Flatten Shape Size Cast If Loop Scan".split()
+MOVES_BYTES = _names("Cast Identity Equal Shape Size QuantizeLinear DequantizeLinear")  # what may read a UINT8 tensor
+QUANTISED_READERS = _names(
+    "QuantizeLinear DequantizeLinear Constant Identity Transpose Reshape Squeeze Unsqueeze Flatten Shape Size Cast If Loop Scan"
 )
 OLDEST_OPSET = 9
 
