@@ -19,7 +19,7 @@ from edgekit.tensorrt_tables import (
 )
 
 DATA_INPUT = {"Where": 1, "OneHot": 2}  # the input that carries the numbers, where it is not the first
-FREE_INPUTS = frozenset("If Loop Scan Constant".split())  # their inputs say nothing of their types
+FREE_INPUTS = frozenset({"If", "Loop", "Scan", "Constant"})  # their inputs say nothing of their types
 
 
 def check_model(data: bytes, version: Version, what: str) -> Any:

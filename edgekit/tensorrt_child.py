@@ -23,7 +23,8 @@ def main(job_file: str, answer_file: str) -> int:
     assert job["module"] in MODULES
     trt = importlib.import_module(job["module"])
     log = _logger(trt)
-    answer = {"version": trt.__version__, **{"probe": _probe, "parse": _parse, "build": _build}[job["do"]](trt, log, job)}
+    done = _probe(trt, log) if job["do"] == "probe" else {"parse": _parse, "build": _build}[job["do"]](trt, log, job)
+    answer = {"version": trt.__version__, **done}
     answer["log"] = log.kept[-20:]
     Path(answer_file).write_text(json.dumps(answer))
     return 0
@@ -54,23 +55,19 @@ def _network(trt: Any, builder: Any, name: str) -> Any:
     return network
 
 
-def _probe(trt: Any, log: Any, job: dict[str, Any]) -> dict[str, Any]:
+def _probe(trt: Any, log: Any) -> dict[str, Any]:
     """Can it make a builder here? Full TensorRT needs a GPU for it."""
-    builder = trt.Builder(log)
-    return {"refused": "" if builder else "no builder", "capabilities": sorted(getattr(getattr(trt, "ComputeCapability", None), "__members__", {}))}
+    return {"refused": "" if trt.Builder(log) else "no builder"}
 
 
 def _errors(parser: Any) -> list[dict[str, Any]]:
     found = []
     for i in range(parser.num_errors):
         e = parser.get_error(i)
-        said = {"code": str(e.code()).rpartition(".")[2], "reason": e.desc().strip().splitlines()[0][:300] if e.desc().strip() else "", "node": e.node()}
-        found.append({**said, "name": _or_empty(e, "node_name"), "operator": _or_empty(e, "node_operator")})
+        reason = next(iter(e.desc().strip().splitlines()), "")[:300]
+        name = str(e.node_name()) if hasattr(e, "node_name") else ""
+        found.append({"code": str(e.code()).rpartition(".")[2], "reason": reason, "node": e.node(), "name": name})
     return found
-
-
-def _or_empty(error: Any, method: str) -> str:
-    return str(getattr(error, method)()) if hasattr(error, method) else ""
 
 
 def _parse(trt: Any, log: Any, job: dict[str, Any]) -> dict[str, Any]:
@@ -101,18 +98,13 @@ def _parsed(trt: Any, builder: Any, log: Any, data: bytes, name: str) -> tuple[A
     if not done:
         return None, None, _errors(parser)
     if not network.num_layers or not network.num_outputs:  # bytes that are no model at all parse "well"
-        return None, None, [{"code": "EMPTY", "reason": "the parser made a network without layers or outputs", "node": -1, "name": "", "operator": ""}]
+        return None, None, [{"code": "EMPTY", "reason": "the parser made a network without layers or outputs", "node": -1, "name": ""}]
     return network, parser, None
 
 
 def _facts(network: Any) -> dict[str, Any]:
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
-    outputs = [network.get_output(i) for i in range(network.num_outputs)]
-    return {
-        "layers": int(network.num_layers),
-        "inputs": {t.name: {"dtype": str(t.dtype).rpartition(".")[2], "shape": [int(n) for n in t.shape], "is_shape": bool(t.is_shape_tensor)} for t in inputs},
-        "outputs": {t.name: str(t.dtype).rpartition(".")[2] for t in outputs},
-    }
+    return {"layers": int(network.num_layers), "shape_inputs": [t.name for t in inputs if t.is_shape_tensor]}
 
 
 def _build(trt: Any, log: Any, job: dict[str, Any]) -> dict[str, Any]:
@@ -123,6 +115,8 @@ def _build(trt: Any, log: Any, job: dict[str, Any]) -> dict[str, Any]:
         return {"refused": "the parser failed", "errors": errors}
     assert parser is not None  # its weights are those of the network until the plan is there
     config = builder.create_builder_config()
+    if hasattr(trt.BuilderFlag, "TF32"):
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and then f32 is not f32
     if job.get("workspace_mib"):
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job["workspace_mib"] << 20)
     if job["profiles"]:

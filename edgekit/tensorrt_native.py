@@ -13,7 +13,7 @@ from typing import Any
 
 from edgekit.errors import EdgekitError, Missing
 from edgekit.tensorrt_checks import name_of
-from edgekit.tensorrt_profiles import Profiles
+from edgekit.tensorrt_graphs import CheckedGraph
 
 CHILD = Path(__file__).with_name("tensorrt_child.py")
 LIMIT_S = 1800
@@ -48,28 +48,28 @@ def check_works(module: str, hint: str) -> str:
     return str(answer["version"])
 
 
-def parse(module: str, model: Path, proto: Any, name: str, what: str) -> dict[str, Any]:
-    """Facts of the network that NVIDIA's parser made (layers, inputs, outputs); EdgekitError names the nodes that it refused."""
-    answer = call(module, "parse", model=str(model), name=name)
+def parse(module: str, model: Path, graph: CheckedGraph) -> dict[str, Any]:
+    """What NVIDIA's parser made of it (`layers`: how many); EdgekitError names the nodes that it refused."""
+    answer = call(module, "parse", model=str(model), name=graph.title)
     if answer["refused"]:
-        raise EdgekitError(f"{what}: {module} {answer['version']} cannot read it: {_verdicts(answer, proto)}")
-    decide = [n for n, t in answer["inputs"].items() if t["is_shape"]]
-    if decide:
+        raise EdgekitError(f"{graph.what}: {module} {answer['version']} cannot read it: {_verdicts(answer, graph.proto)}")
+    if answer["shape_inputs"]:
         raise EdgekitError(
-            f"{what}: the input '{decide[0]}' decides shapes inside the graph, which a profile of shapes cannot say; "
-            "make it a constant of the graph"
+            f"{graph.what}: the input '{answer['shape_inputs'][0]}' decides shapes inside the graph, which a profile of shapes "
+            "cannot say; make it a constant of the graph"
         )
     return answer
 
 
-def build(module: str, model: Path, name: str, profiles: Profiles, plan: Path, what: str, capability: str = "") -> dict[str, Any]:
-    """Write the plan; EdgekitError with TensorRT's own reason when there is none."""
-    shapes = {n: p.to_json() for n, p in profiles.items()}
-    answer = call(module, "build", model=str(model), name=name, profiles=shapes, plan=str(plan), capability=capability)
+def build(module: str, model: Path, graph: CheckedGraph, plan: Path, capability: str = "") -> dict[str, Any]:
+    """Write the plan; EdgekitError with TensorRT's own reason when there is none. capability: of TensorRT-RTX, as in 'SM86'."""
+    shapes = {n: p.to_json() for n, p in graph.profiles.items()}
+    answer = call(module, "build", model=str(model), name=graph.title, profiles=shapes, plan=str(plan), capability=capability)
     if answer["refused"]:
-        said = [line for line in answer["log"] if "rror" in line] or answer["log"] or answer["stderr"]
+        said = [line for line in (*answer["log"], *answer["stderr"]) if "rror" in line] or answer["log"] or answer["stderr"]
         reason = said[0].splitlines()[0][:300] if said else "no reason given"
-        raise EdgekitError(f"{what}: {module} {answer['version']}: {answer['refused']}: {reason}")
+        place = f" for {capability}" if capability else ""
+        raise EdgekitError(f"{graph.what}: {module} {answer['version']} builds no plan{place}: {answer['refused']}: {reason}")
     return answer
 
 

@@ -77,25 +77,26 @@ def check_names(wishes: Mapping[str, Any], graphs: Iterable[Signature]) -> None:
                 f"the profile of '{name}' is {wish!r}; three sizes [smallest, usual, largest] are needed, or three shapes of an input"
             )
         if numbers and name not in sizes:
-            raise EdgekitError(f"the profile of the input '{name}' needs three shapes; three sizes are for a free size: {', '.join(sorted(sizes)) or 'none'}")
+            free = ", ".join(sorted(sizes)) or "none"
+            raise EdgekitError(f"the profile of the input '{name}' needs three shapes; three sizes are for a free size: {free}")
 
 
 def check(tensor: Tensor, profile: Profile, what: str) -> None:
     """Raise EdgekitError unless the three shapes fit the input and are in order; TensorRT itself says so only at the end of a
     build, and then without a reason."""
+    where = f"{what}: the profile of '{tensor.name}'"
     for word, shape in (("smallest", profile.smallest), ("usual", profile.usual), ("largest", profile.largest)):
+        told = f"{where} has the {word} shape {list(shape)}"
         if len(shape) != len(tensor.shape):
-            raise EdgekitError(f"{what}: the {word} shape {list(shape)} of '{tensor.name}' has {len(shape)} axes, but the input has {len(tensor.shape)}: "
-                               f"{list(tensor.shape)}; give one size for each")  # fmt: skip
+            raise EdgekitError(f"{told} of {len(shape)} axes, but the input has {len(tensor.shape)}, {list(tensor.shape)}; give a size for each")
         for axis, (want, have) in enumerate(zip(tensor.shape, shape, strict=True)):
             if isinstance(want, int) and want != have:
-                raise EdgekitError(f"{what}: the {word} shape {list(shape)} of '{tensor.name}' has {have} at axis {axis}, "
-                                   f"which is fixed at {want} in the model; say {want} there")  # fmt: skip
+                raise EdgekitError(f"{told}, which is {have} at axis {axis}, but the model fixes {want} there; say {want}")
             if have < 1:
-                raise EdgekitError(f"{what}: the {word} shape {list(shape)} of '{tensor.name}' has {have} at axis {axis}; a size is 1 or more")
+                raise EdgekitError(f"{told}, which is {have} at axis {axis}; a size is 1 or more")
     for axis, (low, usual, high) in enumerate(zip(profile.smallest, profile.usual, profile.largest, strict=True)):
         if not low <= usual <= high:
-            raise EdgekitError(f"{what}: the profile of '{tensor.name}' at axis {axis} is {low}, {usual}, {high}; it must be smallest <= usual <= largest")
+            raise EdgekitError(f"{where} is {low}, {usual}, {high} at axis {axis}; it must be smallest <= usual <= largest")
 
 
 def _by_sizes(tensor: Tensor, sizes: Mapping[str, Sequence[int]], what: str) -> Profile:

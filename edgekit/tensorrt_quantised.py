@@ -52,10 +52,7 @@ def check_quantisation(model: Any, known: Mapping[str, str], what: str) -> None:
 
 
 def _check_type(node: Any, known: Mapping[str, str], opset: int, where: str) -> None:
-    if node.op_type == "DequantizeLinear":
-        kind = known.get(node.input[0], "")
-    else:
-        kind = known.get(node.output[0], "")
+    kind = known.get(node.input[0] if node.op_type == "DequantizeLinear" else node.output[0], "")
     if kind == "INT32":
         raise EdgekitError(
             f"{where} reads INT32, a quantised bias, which TensorRT refuses; quantise without the bias "
@@ -66,7 +63,9 @@ def _check_type(node: Any, known: Mapping[str, str], opset: int, where: str) -> 
     if kind and kind not in OPSETS:
         raise EdgekitError(f"{where} is of type {kind}; TensorRT quantises to {', '.join(OPSETS)}")
     if kind and opset < OPSETS[kind]:
-        raise EdgekitError(f"{where} is of type {kind}, which needs opset {OPSETS[kind]}, but the model is of opset {opset}; export it with a later one")
+        raise EdgekitError(
+            f"{where} is of type {kind}, which needs opset {OPSETS[kind]}, but the model is of opset {opset}; export it with a later one"
+        )
 
 
 def _check_axis(node: Any, channels: int, constants: Mapping[str, Any], readers: Mapping[str, list[Any]], where: str) -> None:

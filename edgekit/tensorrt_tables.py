@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edgekit.errors import no_such
 
+
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 

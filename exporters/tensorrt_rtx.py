@@ -8,11 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
-from edgekit import tensorrt_native, tensorrt_profiles
+from edgekit import tensorrt_native
 from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.parts import Exporter, Trained
-from edgekit.tensorrt_checks import check_model, used_types
-from edgekit.tensorrt_graphs import NUMERICS, graph_name, profiles_of
+from edgekit.tensorrt_graphs import NUMERICS, CheckedGraph, check_graphs
 from edgekit.tensorrt_tables import VERSIONS
 from edgekit.tensorrt_targets import RTX_CAPABILITIES, check_capabilities
 
@@ -39,42 +38,33 @@ class TensorRtRtx(Exporter):
         lineage = Lineage("build tensorrt-rtx", source.sha256, dict(options), {MODULE: version(MODULE)})
         if done := done_already(out, lineage):
             return done
-        graphs = source.manifest.graphs
-        tensorrt_profiles.check_names(options["profiles"], [g.signature for g in graphs.values()])
-        checked = {n: self._checked(source, n, options) for n in graphs}
+        checked = check_graphs(source, VERSIONS["rtx"], options["profiles"])
+        asked = options["compute_capabilities"]
+        wanted = asked if isinstance(asked, list) else [asked]
+        capabilities = check_capabilities(wanted, {t for g in checked for t in g.types})
         details: dict[str, Any] = {"engine": f"TensorRT-RTX {version(MODULE)}", "numerics": NUMERICS, "graphs": {}}
         manifest = dataclasses.replace(
             source.manifest, format="tensorrt", variant="rtx", lineage=lineage, details=details, files={},
-            graphs={n: dataclasses.replace(g, file=f"{n}.onnx") for n, g in graphs.items()},
+            graphs={n: dataclasses.replace(g, file=f"{n}.onnx") for n, g in source.manifest.graphs.items()},
         )  # fmt: skip
         with new_bundle(out, manifest, source.goldens(), source.tensors()) as draft:
-            for name, (proto, capabilities, profiles) in checked.items():
-                (draft / f"{name}.onnx").write_bytes(source.graph(name).read_bytes())
-                details["graphs"][name] = self._built(source, name, proto, capabilities, profiles, draft)
+            for graph in checked:
+                (draft / f"{graph.name}.onnx").write_bytes(graph.data)
+                details["graphs"][graph.name] = self._built(graph, capabilities, draft)
             # Written down last, when the manifest is about to be sealed: a status never says more than what happened.
             details["status"] = "built" if all(g["plans"] for g in details["graphs"].values()) else "parsed"
         return open_bundle(out)
 
-    def _checked(self, source: Bundle, name: str, options: Mapping[str, Any]) -> tuple[Any, list[str], tensorrt_profiles.Profiles]:
-        """(model, compute capabilities, profiles) of a graph that passed every check of our own."""
-        data = source.graph(name).read_bytes()
-        what = f"the graph '{name}' of {source.folder}"
-        proto = check_model(data, VERSIONS["rtx"], what)
-        capabilities = check_capabilities(options["compute_capabilities"], used_types(data))
-        return proto, capabilities, profiles_of(source, name, options["profiles"], what)
-
-    def _built(
-        self, source: Bundle, name: str, proto: Any, capabilities: list[str], profiles: tensorrt_profiles.Profiles, plans: Path
-    ) -> dict[str, Any]:
-        what, title = f"the graph '{name}' of {source.folder}", graph_name(source, name)
-        found = tensorrt_native.parse(MODULE, source.graph(name), proto, title, what)
-        made = {}
+    def _built(self, graph: CheckedGraph, capabilities: list[str], draft: Path) -> dict[str, Any]:
+        model = draft / f"{graph.name}.onnx"
+        found = tensorrt_native.parse(MODULE, model, graph)
+        plans = {}
         for capability in capabilities:
             short = RTX_CAPABILITIES[capability]
-            plan = plans / f"{name}.{short.lower()}.rtx.plan"
-            tensorrt_native.build(MODULE, source.graph(name), title, profiles, plan, f"{what}, compute capability {capability}", short)
-            made[capability] = plan.name
-        return {"plans": made, "layers": found["layers"], "profiles": {n: p.to_json() for n, p in profiles.items()}}
+            plan = draft / f"{graph.name}.{short.lower()}.rtx.plan"
+            tensorrt_native.build(MODULE, model, graph, plan, short)
+            plans[capability] = plan.name
+        return {"plans": plans, "layers": found["layers"], "profiles": {n: p.to_json() for n, p in graph.profiles.items()}}
 
 
 PART = TensorRtRtx()
