@@ -41,7 +41,8 @@ def command(source: str, wish: str, out: Path, options: tuple[str, ...], as_json
 
 
 def _chosen(options: tuple[str, ...]) -> dict[str, Any]:
-    """`profiles={"batch": [1, 8, 32]}` as JSON; what is no JSON is a word, or a list where it holds commas."""
+    """`profiles={"batch": [1, 8, 32]}` as JSON; what is no JSON is a word, or a list where it holds commas. So is a number with
+    a point: the versions 10.1 and 10.10 must stay two."""
     import json
 
     found: dict[str, Any] = {}
@@ -49,8 +50,10 @@ def _chosen(options: tuple[str, ...]) -> dict[str, Any]:
         name, between, value = text.partition("=")
         if not name or not between:
             raise click.UsageError(f"'{text}' is not of the form NAME=JSON")
+        word: Any = value.split(",") if "," in value else value
         try:
-            found[name] = json.loads(value)
+            read = json.loads(value)
+            found[name] = word if isinstance(read, float) else read
         except ValueError:
-            found[name] = value.split(",") if "," in value else value
+            found[name] = word
     return found
