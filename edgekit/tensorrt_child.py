@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import sys
@@ -20,6 +21,9 @@ MODULES = ("tensorrt_rtx", "tensorrt")
 def main(job_file: str, answer_file: str) -> int:
     """Do the job; 0 also when the answer is a refusal."""
     job = json.loads(Path(job_file).read_text())
+    if job["do"] == "device":
+        Path(answer_file).write_text(json.dumps(_device()))
+        return 0
     assert job["module"] in MODULES
     trt = importlib.import_module(job["module"])
     log = _logger(trt)
@@ -60,11 +64,27 @@ def _probe(trt: Any, log: Any) -> dict[str, Any]:
     return {"refused": "" if trt.Builder(log) else "no builder"}
 
 
+def _device() -> dict[str, Any]:
+    """The first NVIDIA GPU, asked of the driver itself."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return {"refused": "there is no NVIDIA driver (libcuda.so.1) here"}
+    count, name, major, minor = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return {"refused": "the NVIDIA driver here finds no GPU"}
+    # The attributes 75 and 76 are the two numbers of the compute capability.
+    for asked, found in ((75, major), (76, minor)):
+        driver.cuDeviceGetAttribute(ctypes.byref(found), asked, 0)
+    driver.cuDeviceGetName(name, len(name), 0)
+    return {"refused": "", "name": name.value.decode(), "compute_capability": f"{major.value}.{minor.value}"}
+
+
 def _errors(parser: Any) -> list[dict[str, Any]]:
     found = []
     for i in range(parser.num_errors):
         e = parser.get_error(i)
-        reason = next(iter(e.desc().strip().splitlines()), "")[:300]
+        reason = "; ".join(line.strip() for line in e.desc().splitlines() if line.strip())[:300]
         name = str(e.node_name()) if hasattr(e, "node_name") else ""
         found.append({"code": str(e.code()).rpartition(".")[2], "reason": reason, "node": e.node(), "name": name})
     return found

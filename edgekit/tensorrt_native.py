@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import EdgekitError, Missing
+from edgekit.registry import missing_modules
 from edgekit.tensorrt_checks import name_of
 from edgekit.tensorrt_graphs import CheckedGraph
 
@@ -37,15 +39,43 @@ def call(module: str, do: str, **job: Any) -> dict[str, Any]:
         return {**answer, "stderr": done.stderr.strip().splitlines()[-20:]}
 
 
-def check_works(module: str, hint: str) -> str:
-    """The library's version, when it can make a builder in this machine; Missing says what to do."""
+@dataclass(frozen=True)
+class Gpu:
+    """The first NVIDIA GPU of this machine."""
+
+    name: str
+    compute_capability: str
+
+
+def gpu() -> Gpu | str:
+    """The GPU, or one sentence that says why there is none."""
+    answer = call("the NVIDIA driver", "device")
+    return str(answer["refused"]) if answer["refused"] else Gpu(answer["name"], answer["compute_capability"])
+
+
+def why_not(module: str) -> str:
+    """Empty when the library can make a builder here, else one sentence. That it can be imported does not say so."""
+    if missing_modules((module,)):
+        return f"NVIDIA's Python module {module} is not installed here"
+    found = gpu()
+    if isinstance(found, str):
+        return f"{found}, and TensorRT builds and runs only where there is a GPU"
     try:
         answer = call(module, "probe")
     except EdgekitError as error:
-        raise Missing(f"{error}; {hint}") from None
-    if answer["refused"]:
-        raise Missing(f"{module} {answer['version']} gives {answer['refused']} here; {hint}")
-    return str(answer["version"])
+        return str(error)
+    return f"{module} {answer['version']}: {answer['refused']}" if answer["refused"] else ""
+
+
+def check_builds_here(module: str) -> tuple[str, Gpu]:
+    """(version, GPU) of a library that can build here; Missing says why it cannot, and what else there is."""
+    reason, found = why_not(module), gpu()
+    if reason or isinstance(found, str):
+        raise Missing(
+            f"a TensorRT plan was asked for, but {reason or found}; export on the device itself, or ask for --format tensorrt-kit "
+            "(a folder to build on a Jetson) or tensorrt-rtx (built here, for RTX GPUs)"
+        )
+    return str(call(module, "probe")["version"]), found
 
 
 def parse(module: str, model: Path, graph: CheckedGraph) -> dict[str, Any]:

@@ -14,24 +14,25 @@ def _names(text: str) -> frozenset[str]:
 # Operators by the types of their data input, after NVIDIA's public operator table of TensorRT 10.15. All of these stand in
 # the tables of 10.0 and 10.1 too, the newest before 10.3 (JetPack 6) that are public.
 FLOATS = _names(
-    "Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Ceil Celu Conv ConvTranspose Cos Cosh CumSum Dropout Einsum Elu "
+    "Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Ceil Celu Conv ConvTranspose Cos Cosh Dropout Einsum Elu "
     "Erf Exp Floor GRU Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample GroupNormalization HardSigmoid HardSwish "
     "Hardmax InstanceNormalization IsInf LRN LSTM LayerNormalization LeakyRelu Log LogSoftmax LpNormalization LpPool MatMul MaxPool "
-    "MeanVarianceNormalization Mish NonMaxSuppression PRelu RNN RandomNormalLike RandomUniformLike Reciprocal Resize RoiAlign Round Selu "
+    "MeanVarianceNormalization Mish NonMaxSuppression PRelu RNN Reciprocal Resize RoiAlign Round Selu "
     "Sigmoid Sin Sinh Softmax Softplus Softsign Sqrt Tan Tanh ThresholdedRelu Upsample"
 )
 NUMBERS = _names(
-    "Abs Add ArgMax ArgMin Clip DepthToSpace Div Greater GreaterOrEqual IsNaN Less LessOrEqual Max Mean Min Mod Mul Neg NonZero Pad Pow "
+    "Abs Add ArgMax ArgMin Clip CumSum DepthToSpace Div Greater GreaterOrEqual IsNaN Less LessOrEqual Max Mean Min Mod Mul Neg NonZero Pad Pow "
     "RandomNormal RandomUniform Range ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
     "ReduceSumSquare Relu ReverseSequence Scatter ScatterElements ScatterND Shrink Sign SpaceToDepth Sub Sum TopK"
 )
 ANY = _names(
     "Cast CastLike Concat Constant ConstantOfShape DequantizeLinear Equal Expand EyeLike Flatten Gather GatherElements GatherND Identity If "
-    "Loop OneHot QuantizeLinear Reshape Scan Shape Size Slice Split Squeeze Tile Transpose Trilu Unsqueeze Where"
+    "Loop OneHot QuantizeLinear RandomNormalLike RandomUniformLike Reshape Scan Shape Size Slice Split Squeeze Tile Transpose Trilu Unsqueeze Where"
 )
 LOGIC = _names("And Not Or Xor")
 COMMON = FLOATS | NUMBERS | ANY | LOGIC
-LATER_FLOATS = _names("Attention BlackmanWindow DeformConv HammingWindow HannWindow RMSNormalization RotaryEmbedding STFT TensorScatter")
+LATER_FLOATS = _names("Attention DeformConv RMSNormalization RotaryEmbedding STFT")
+LATER = LATER_FLOATS | _names("BlackmanWindow HammingWindow HannWindow TensorScatter")
 RTX_ONLY = _names("CausalConvWithState LinearAttention Swish")  # which TensorRT-RTX 1.7.1's parser says of itself
 
 # Types of tensors, as ONNX names them. Others (strings, complex, 16-bit and unsigned integers) exist in no version.
@@ -60,9 +61,9 @@ VERSIONS = {
     v.name: v
     for v in (
         Version("10.3", "TensorRT 10.3 (JetPack 6)", COMMON, "the public operator table of 10.1, the last before 10.3"),
-        Version("10", "TensorRT 10", COMMON | LATER_FLOATS, "the public operator table of 10.15"),
-        Version("11", "TensorRT 11", COMMON | LATER_FLOATS, "the public operator table of 10.15; 11 took no operator away that is known"),
-        Version("rtx", "TensorRT-RTX 1.7", (COMMON | LATER_FLOATS | RTX_ONLY) - {"DeformConv"}, "its own parser, asked operator by operator"),
+        Version("10", "TensorRT 10", COMMON | LATER, "the public operator table of 10.15"),
+        Version("11", "TensorRT 11", COMMON | LATER, "the public operator table of 10.15; 11 took no operator away that is known"),
+        Version("rtx", "TensorRT-RTX 1.7", (COMMON | LATER | RTX_ONLY) - {"DeformConv"}, "its own parser, asked operator by operator"),
     )
 }
 
@@ -81,6 +82,6 @@ def types_of(operator: str) -> frozenset[str]:
     """The types that the data input of an operator may have."""
     if operator in LOGIC:
         return frozenset({"BOOL"})
-    if operator in FLOATS | LATER_FLOATS | RTX_ONLY:
+    if operator in FLOATS | LATER_FLOATS:
         return FLOAT_TYPES
     return NUMBER_TYPES if operator in NUMBERS else TYPES

@@ -65,16 +65,20 @@ def check_capabilities(asked: Iterable[object], types: Iterable[str]) -> list[st
                 f"{', '.join(RTX_CAPABILITIES)}; a plan for it is built on the device itself: --format tensorrt-kit"
             )
         raise no_such("compute capability", one, RTX_CAPABILITIES)
+    for one in wanted:
+        check_types(one, types)
+    return wanted
+
+
+def check_types(capability: str, types: Iterable[str]) -> None:
+    """Raise EdgekitError when GPUs of a compute capability cannot compute in a type of the model."""
     small = sorted((EIGHT_BIT_FLOAT | FOUR_BIT_FLOAT) & set(types))
-    # FP8 needs 8.9 (Ada); FP4 needs Blackwell.
-    least = 12.0 if FOUR_BIT_FLOAT & set(types) else 8.9
-    old = [w for w in wanted if small and float(w) < least]
-    if old:
+    least = 10.0 if FOUR_BIT_FLOAT & set(types) else 8.9  # FP4 came with Blackwell, FP8 with Ada
+    if small and float(capability) < least:
         raise EdgekitError(
-            f"the model holds {', '.join(small)}, which compute capability {', '.join(old)} cannot run; "
+            f"the model holds {', '.join(small)}, which compute capability {capability} cannot run; "
             f"ask for {least} or later, or export another precision"
         )
-    return wanted
 
 
 def check_wish(wish: Wish, types: Iterable[str]) -> tuple[Device, str]:
