@@ -59,7 +59,7 @@ def why_not(module: str) -> str:
         return f"NVIDIA's Python module {module} is not installed here"
     found = gpu()
     if isinstance(found, str):
-        return f"{found}, and TensorRT builds and runs only where there is a GPU"
+        return f"{found}, and a plan runs only on a GPU"
     try:
         answer = call(module, "probe")
     except EdgekitError as error:

@@ -49,9 +49,15 @@ class Cuda:
         """Memory on the device with the array's bytes in it."""
         pointer = ctypes.c_void_p()
         self.call("cudaMalloc", ctypes.byref(pointer), ctypes.c_size_t(max(array.nbytes, 1)))
+        self.send(array, pointer)
+        return pointer
+
+    def send(self, array: np.ndarray, pointer: ctypes.c_void_p) -> None:
         if array.nbytes:
             self.call("cudaMemcpy", pointer, ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes), TO_DEVICE)
-        return pointer
+
+    def free(self, pointer: ctypes.c_void_p) -> None:
+        self.call("cudaFree", pointer)
 
     def fetch(self, pointer: ctypes.c_void_p, into: np.ndarray) -> None:
         self.call("cudaDeviceSynchronize")
