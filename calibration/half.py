@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError
+from edgekit.measurement import Progress, silent
 from edgekit.parts import Calibrator
 
 # What runs in FP16. All else (softmax, norms, sums, exponents, resizing, sub-graphs) stays in float32, where range or many
@@ -30,7 +31,7 @@ class Half(Calibrator):
     precision = "f16"
     options: ClassVar[Mapping[str, Any]] = {"tolerance": 1e-2}
 
-    def calibrate(self, source: Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
+    def calibrate(self, source: Bundle, out: Path, options: Mapping[str, Any], progress: Progress = silent) -> Bundle:
         """Spikes are not compared any more: rounding to 11 bits flips some, and the outputs and the score decide."""
         import onnx
 

@@ -83,7 +83,8 @@ def read(text: str, where: str) -> Output:
 def _read_log(text: str, where: str) -> Log:
     rows: dict[str, dict[str, float]] = {}
     for name, line in SUMMARY.findall(text):
-        figures = {f"p{share}" if share else word: _number(value, f"{where}: {name}", name == "Latency") for word, share, value in FIGURE.findall(line)}
+        said = {f"p{share}" if share else word: value for word, share, value in FIGURE.findall(line)}
+        figures = {word: _number(value, f"{where}: {name}", name == "Latency") for word, value in said.items()}
         if not {"min", "median"} <= set(figures):
             raise Broken(f"{where}: '{name}' has {sorted(figures) or 'no figures'}, but min and median are needed; is the log whole?")
         if not figures["min"] <= figures["median"] <= figures.get("max", math.inf):

@@ -26,7 +26,7 @@ class TensorRt(Exporter):
 
     needs = ("onnx",)
     format = "tensorrt"
-    accepts = ("onnx:f32", "onnx:f16")
+    accepts = ("onnx:f32", "onnx:f16", "onnx-symmetric:int8")
     options: ClassVar[Mapping[str, Any]] = {"profiles": {}}
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
@@ -38,7 +38,9 @@ class TensorRt(Exporter):
             return done
         checked = check_graphs(source, version(number), options["profiles"])
         check_types(gpu.compute_capability, {t for g in checked for t in g.types})
-        details: dict[str, Any] = {"engine": f"TensorRT {number}", "numerics": NUMERICS, "gpu": gpu.name, "graphs": {}}
+        details: dict[str, Any] = {
+            **source.manifest.details, "engine": f"TensorRT {number}", "library": MODULE, "numerics": NUMERICS, "gpu": gpu.name, "graphs": {},
+        }  # fmt: skip
         manifest = dataclasses.replace(
             source.manifest, format="tensorrt", lineage=lineage, details=details, files={},
             graphs={n: dataclasses.replace(g, file=f"{n}.onnx") for n, g in source.manifest.graphs.items()},

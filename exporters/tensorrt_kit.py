@@ -21,7 +21,7 @@ class TensorRtKit(Exporter):
     needs = ("onnx", "onnxruntime")
     format = "tensorrt"
     variant = "kit"
-    accepts = ("onnx:f32", "onnx:f16")
+    accepts = ("onnx:f32", "onnx:f16", "onnx-symmetric:int8")
     options: ClassVar[Mapping[str, Any]] = {"device": "orin", "tensorrt": "", "dla": False, "calibrator": False, "profiles": {}}
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
@@ -36,7 +36,8 @@ class TensorRtKit(Exporter):
         named = wish.tensorrt or (DEVICES[wish.device].tensorrt if wish.device in DEVICES else "10")
         checked = check_graphs(source, version(named), options["profiles"])
         device, number = check_wish(wish, {t for g in checked for t in g.types})
-        details = {"engine": f"TensorRT {number}, on {device.label}", "status": "planned", "numerics": NUMERICS, "kit": "kit",
+        details = {**source.manifest.details, "engine": f"TensorRT {number}, on {device.label}", "status": "planned",
+                   "numerics": NUMERICS, "kit": "kit",
                    "profiles": {g.name: {n: p.to_json() for n, p in g.profiles.items()} for g in checked}}  # fmt: skip
         manifest = dataclasses.replace(
             source.manifest, format="tensorrt", variant="kit", lineage=lineage, details=details, files={},

@@ -29,7 +29,7 @@ class TensorRtRtx(Exporter):
     extra = "tensorrt-rtx"
     format = "tensorrt"
     variant = "rtx"
-    accepts = ("onnx:f32", "onnx:f16")
+    accepts = ("onnx:f32", "onnx:f16", "onnx-symmetric:int8")
     options: ClassVar[Mapping[str, Any]] = {"compute_capabilities": ["8.0", "8.6", "8.9", "12.0", "12.1"], "profiles": {}}
 
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
@@ -42,7 +42,9 @@ class TensorRtRtx(Exporter):
         asked = options["compute_capabilities"]
         wanted = asked if isinstance(asked, list) else [asked]
         capabilities = check_capabilities(wanted, {t for g in checked for t in g.types})
-        details: dict[str, Any] = {"engine": f"TensorRT-RTX {version(MODULE)}", "numerics": NUMERICS, "graphs": {}}
+        details: dict[str, Any] = {
+            **source.manifest.details, "engine": f"TensorRT-RTX {version(MODULE)}", "library": MODULE, "numerics": NUMERICS, "graphs": {},
+        }  # fmt: skip
         manifest = dataclasses.replace(
             source.manifest, format="tensorrt", variant="rtx", lineage=lineage, details=details, files={},
             graphs={n: dataclasses.replace(g, file=f"{n}.onnx") for n, g in source.manifest.graphs.items()},

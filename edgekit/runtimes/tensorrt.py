@@ -19,7 +19,7 @@ from edgekit.parts import Arrays, Graph, Runtime, Session
 from edgekit.registry import missing_modules
 from edgekit.tensorrt_kit.on_device import Cuda, Refused
 
-MODULES = {"": "tensorrt", "rtx": "tensorrt_rtx"}  # variant of the bundle -> what runs its plans
+MODULES = ("tensorrt", "tensorrt_rtx")  # what may run a plan; the bundle says which
 
 
 class TensorRt(Runtime):
@@ -31,7 +31,7 @@ class TensorRt(Runtime):
 
     def version(self) -> str:
         """As in 'TensorRT 10.3.0'."""
-        name = next((m for m in MODULES.values() if not missing_modules((m,))), "")
+        name = next((m for m in MODULES if not missing_modules((m,))), "")
         try:
             return f"TensorRT{'-RTX' if 'rtx' in name else ''} {metadata.version(name)}" if name else "TensorRT"
         except metadata.PackageNotFoundError:  # JetPack's module may have no metadata
@@ -39,7 +39,7 @@ class TensorRt(Runtime):
 
     def ready(self) -> str:
         """Asked of child processes, since these libraries end a process that has no GPU."""
-        here = [m for m in MODULES.values() if not missing_modules((m,))] or list(MODULES.values())[:1]
+        here = [m for m in MODULES if not missing_modules((m,))] or MODULES[:1]
         reasons = [tensorrt_native.why_not(m) for m in here]
         return "" if "" in reasons else f"{reasons[0]}; its graph is checked by the runtime tensorrt_onnx"
 
@@ -47,10 +47,10 @@ class TensorRt(Runtime):
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:
         """EdgekitError for a bundle without plans, or with none for this GPU; inner tensors cannot be asked of a plan."""
         manifest = bundle.manifest
-        if manifest.details.get("status") != "built" or manifest.variant not in MODULES:
+        module = manifest.details.get("library")
+        if manifest.details.get("status") != "built" or module not in MODULES:
             status = manifest.details.get("status", "no TensorRT bundle")
             raise EdgekitError(f"{bundle.folder} holds no TensorRT plan (its status is '{status}'); build it on the device, as its README says")
-        module = MODULES[manifest.variant]
         if reason := tensorrt_native.why_not(module):
             raise EdgekitError(f"{bundle.folder} cannot be opened: {reason}")
         gpu = tensorrt_native.gpu()
