@@ -32,12 +32,14 @@ class Half(Calibrator):
     options: ClassVar[Mapping[str, Any]] = {"tolerance": 1e-2}
 
     def calibrate(self, source: Bundle, out: Path, options: Mapping[str, Any], progress: Progress = silent) -> Bundle:
-        """Spikes are not compared any more: rounding to 11 bits flips some, and the outputs and the score decide."""
+        """EdgekitError for a spiking network, in which rounding to 11 bits would flip spikes."""
         import onnx
 
         lineage = Lineage("calibrate half", source.sha256, dict(options), {"onnx": onnx.__version__})
         if done := done_already(out, lineage):
             return done
+        if source.manifest.probes:
+            raise EdgekitError(f"{source.folder} is a spiking network: rounding to FP16 flips its spikes; take int8 instead, or keep f32")
         goldens = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]
         limits = dict(source.manifest.allowed.output_max_abs)
         for golden in goldens:

@@ -19,6 +19,7 @@ from edgekit.tensorrt_tables import (
 )
 
 DATA_INPUT = {"Where": 1, "OneHot": 2}  # the input that carries the numbers, where it is not the first
+READS_DOUBLES = frozenset({"Cast", "Shape", "Size"})  # which compute nothing in it
 FREE_INPUTS = frozenset({"If", "Loop", "Scan", "Constant"})  # their inputs say nothing of their types
 
 
@@ -134,12 +135,12 @@ def _check_types(node: Any, known: dict[str, str], version: Version, what: str) 
     kind = known.get(tensor, "")
     if not kind or kind == "UNDEFINED":
         return  # an inner tensor whose type onnx cannot tell; NVIDIA's parser will
-    if kind == "DOUBLE":
+    if kind == "DOUBLE" and node.op_type not in READS_DOUBLES:
         raise EdgekitError(
             f"{what}: {name_of(node)} reads '{tensor}' of type DOUBLE, which TensorRT computes in float32 without a word; "
             "cast it to float32 in the model"
         )
-    allowed = types_of(node.op_type)
+    allowed = types_of(node.op_type) | ({"DOUBLE"} if kind == "DOUBLE" else set())
     if node.op_type == "DequantizeLinear":
         allowed = TYPES | {"INT32"}  # its own rules give a better sentence
     fits = kind in allowed

@@ -12,9 +12,9 @@ from edgekit import tensorrt_profiles
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
 from edgekit.execute import Execution
-from edgekit.onnx_order import in_order
 from edgekit.parts import Arrays, Graph
 from edgekit.tensorrt_checks import check_model, used_types
+from edgekit.tensorrt_prepare import prepared
 from edgekit.tensorrt_profiles import Profile
 from edgekit.tensorrt_tables import Version
 
@@ -44,7 +44,7 @@ def check_graphs(bundle: Bundle, version: Version, wishes: Any) -> list[CheckedG
     found = []
     for name, graph in manifest.graphs.items():
         what = f"the graph '{name}' of {bundle.folder}"
-        data = in_order(bundle.graph(name).read_bytes())
+        data = prepared(bundle.graph(name).read_bytes())
         proto = check_model(data, version, what)
         profiles = tensorrt_profiles.make(graph.signature, sizes, wishes, what)
         found.append(CheckedGraph(name, f"{manifest.name}/{name}", what, data, proto, frozenset(used_types(data)), profiles))
