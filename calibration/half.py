@@ -67,7 +67,7 @@ class _Converted:
         from onnx import TensorProto, shape_inference
 
         self.proto = proto
-        inferred = shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph
+        inferred = shape_inference.infer_shapes(proto, strict_mode=True).graph
         values = (*inferred.input, *inferred.output, *inferred.value_info)
         self.floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
         self.floats |= {t.name for t in proto.graph.initializer if t.data_type == TensorProto.FLOAT}

@@ -23,11 +23,11 @@ FLOATS = _names(
 NUMBERS = _names(
     "Abs Add ArgMax ArgMin Clip CumSum DepthToSpace Div Greater GreaterOrEqual IsNaN Less LessOrEqual Max Mean Min Mod Mul Neg NonZero Pad Pow "
     "RandomNormal RandomUniform Range ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "ReduceSumSquare Relu ReverseSequence Scatter ScatterElements ScatterND Shrink Sign SpaceToDepth Sub Sum TopK"
+    "ReduceSumSquare Relu Scatter ScatterElements ScatterND Shrink Sign SpaceToDepth Sub Sum TopK"
 )
 ANY = _names(
     "Cast CastLike Concat Constant ConstantOfShape DequantizeLinear Equal Expand EyeLike Flatten Gather GatherElements GatherND Identity If "
-    "Loop OneHot QuantizeLinear RandomNormalLike RandomUniformLike Reshape Scan Shape Size Slice Split Squeeze Tile Transpose Trilu Unsqueeze Where"
+    "Loop OneHot QuantizeLinear RandomNormalLike RandomUniformLike Reshape ReverseSequence Scan Shape Size Slice Split Squeeze Tile Transpose Trilu Unsqueeze Where"
 )
 LOGIC = _names("And Not Or Xor")
 COMMON = FLOATS | NUMBERS | ANY | LOGIC
