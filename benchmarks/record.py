@@ -90,6 +90,12 @@ def table(results: list[dict[str, Any]]) -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Drawn by `python benchmarks/record.py --table` from the JSON files in `benchmarks/`; nothing is typed.", ""]
     for data in results:
+        if "rows" in data:
+            lines += deployed(data)
+        if "exact" in data:
+            lines += exact(data)
+        if "recipe" not in data:
+            continue
         train, deploy = (c["output"] for c in data["commands"])
         walls = ", ".join(f"`{c['command']}` {c['wall_s']} s" for c in data["commands"])
         lines += [f"## {data['recipe']}", "", f"{walls}; {data['machine']['processor']}.", ""]
@@ -114,6 +120,32 @@ def table(results: list[dict[str, Any]]) -> str:
                 lines.append(f"| {bundle['label']} | {v['runtime']} | {wrong} | {score} | {shown} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def deployed(data: dict[str, Any]) -> list[str]:
+    """What deployed.py found."""
+    lines = [f"## `{data['command'].split('; ')[-1]}`", ""]
+    lines += ["| bundle | runtime | score | SQNR dB | MB | p50 ms, one pinned thread | times as fast as float |", "|---|---|---|---|---|---|---|"]
+    for r in data["rows"]:
+        cells = [r["bundle"], r["runtime"], f"{r['score']:.4f} ({r['samples']})", f"{r['sqnr_db']:.1f}" if "sqnr_db" in r else "-",
+                 f"{r['size_mb']:.2f}", f"{r['latency_p50_ms']:.3f} ({r['verdict']})", r.get("times_as_fast_as_float", "-")]  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return [*lines, ""]
+
+
+def exact(data: dict[str, Any]) -> list[str]:
+    """What spike_int8.py found."""
+    scores = ", ".join(f"{n} {v:.4f}" for n, v in data["score"].items())
+    lines = [f"## Spike-exact INT8: `{data['command'].split('; ')[-1]}`", ""]
+    lines += [f"Score {scores}; the trained network {data['score_float']:.4f}; {data['machine']}.", ""]
+    lines += ["| engine | processor | images | wrong values | of |", "|---|---|---|---|---|"]
+    for r in data["exact"]:
+        told = ", ".join(f"{k} {v}" for k, v in r["set"].items()) or "as it is"
+        lines.append(f"| {r['engine']} | {told} | {r['images']:,} | {r['wrong']} | {r['of']:,} |")
+    lines += ["", "| bundle | onnxruntime p50 ms | openvino p50 ms |", "|---|---|---|"]
+    for r in data["latency"]:
+        lines.append(f"| {r['bundle']} | {r['onnxruntime']['latency_p50_ms']:.4f} | {r['openvino']['latency_p50_ms']:.4f} |")
+    return [*lines, ""]
 
 
 if __name__ == "__main__":

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekit import intake, registry, report, spiking_net
 from edgekit import recipe as recipes
-from edgekit.bundle import MANIFEST, Bundle, golden_files, open_bundle
+from edgekit.bundle import MANIFEST, Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError, Missing, NotEqual, no_such
 from edgekit.estimate import Estimate, count, count_ann, price, prices_of
@@ -23,16 +21,15 @@ from edgekit.measurement import Measurement, Progress, silent
 from edgekit.parts import Calibrator, Family, Runtime, Trained
 from edgekit.profile import profile as profile_bundle
 from edgekit.program import fusable
-from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
-from edgekit.route import Step, all_steps, route
+from edgekit.report.data import Run
+from edgekit.route import Step, all_runtimes_of, all_steps, route, runtimes_of
+from edgekit.run_folder import DEFAULT_FORMATS, REFUSED, read_run, refused_formats
 from edgekit.verify import Verification
 from edgekit.verify import verify as verify_bundle
 from edgekit.verify_apart import verify_apart
 
-DEFAULT_FORMATS = ("onnx", "openvino", "nir", "lava")
 OWN_FORMATS = ("onnx", "openvino")  # of a user's own model; with calibration data these as well:
 OWN_QUANTISED = ("onnx:int8", "openvino:int8", "openvino:bf16")
-REFUSED = "refused.json"  # in a run folder: the formats that could not be made, and why
 THREADS = (1, 0)  # one pinned thread, and all
 
 
@@ -179,18 +176,6 @@ def deploy_formats(recipe: Path | str) -> tuple[str, ...]:
     return formats
 
 
-def runtimes_of(fmt: str) -> list[str]:
-    """The runtimes that `deploy` runs a format on."""
-    parts = {n: registry.load(Runtime, n) for n in registry.names(Runtime)}
-    return [n for n, part in parts.items() if fmt in part.formats and not part.optional]
-
-
-def all_runtimes_of(fmt: str) -> list[str]:
-    """Every runtime that opens a format."""
-    parts = {n: registry.load(Runtime, n) for n in registry.names(Runtime)}
-    return [n for n, part in parts.items() if fmt in (*part.formats, *part.also_opens)]
-
-
 def check_ready(formats: Sequence[str], allow_missing: bool = False) -> dict[str, str]:
     """Before any work: every part on the way can work here. {runtime: why not} of those that are let go."""
     steps = dict.fromkeys(step for wish in formats for step in route(wish))
@@ -304,12 +289,6 @@ def _examine(
         bundle.write_evidence("estimate", {"estimates": estimates})
 
 
-def refused_formats(out: Path) -> dict[str, str]:
-    """{format: why it could not be made} of the last deploy into a run folder."""
-    path = out / REFUSED
-    return dict(json.loads(path.read_text())) if path.exists() else {}
-
-
 def require_all(bundles: Sequence[Bundle], out: Path) -> None:
     """Raise NotEqual when a stored verification failed (bundle, engine, difference), EdgekitError when a format was refused."""
     told = []
@@ -350,52 +329,6 @@ def estimate(bundle: Bundle, trained: Trained) -> list[Estimate]:
     if bundle.manifest.format == "lava":
         found += [price(counts, prices_of(name), True) for name in ("loihi1-davies2018", "loihi1-sanafe", "loihi2")]
     return found
-
-
-def read_run(out: Path) -> Run:
-    """Everything that is known about a run folder, from its files."""
-    result_path = out / "train" / "result.json"
-    result: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
-    folders = sorted((out / "bundles").glob("*/bundle.json")) if (out / "bundles").is_dir() else []
-    if not result and not folders:
-        raise EdgekitError(f"nothing to report in {out}; run `edgekit train` or `edgekit deploy` with --out first")
-    bundles = [open_bundle(p.parent) for p in folders]
-    order = {f: i for i, f in enumerate(DEFAULT_FORMATS)}
-    bundles.sort(key=lambda b: (order.get(b.manifest.format, 9), b.manifest.precision != "f32"))
-    tools = {k: v for b in bundles for k, v in b.manifest.lineage.tools.items()}
-    notes = [
-        f"runtime '{n}' was not used: {r}"
-        for b in bundles
-        for n in runtimes_of(b.manifest.format)
-        if (r := registry.load(Runtime, n).ready()) and b.read_evidence(f"verify-{n}") is None
-    ]
-    notes += [f"{label} was not made: {why}" for label, why in refused_formats(out).items()]
-    model = bundles[0].manifest.model if bundles else None
-    return Run(
-        name=out.name, family=model.family if model else "iir_snn",
-        score_name=result.get("score_name", model.score_name if model else "score"),
-        test_samples=result.get("test_samples", model.score_samples if model else 0),
-        training=tuple(TrainingRow.from_json(r) for r in result.get("rows", [])),
-        bundles=tuple(_bundle_row(b, out) for b in bundles),
-        machine={"system": platform.platform(), "python": platform.python_version(), "cores": str(os.cpu_count())},
-        versions=tools, notes=tuple(dict.fromkeys(notes)),
-    )  # fmt: skip
-
-
-def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
-    def read(prefix: str, of: Callable[[dict[str, Any]], Any]) -> tuple[Any, ...]:
-        names = sorted(p.stem for p in (bundle.folder / "evidence").glob(f"{prefix}-*.json"))
-        return tuple(of(data) for n in names if (data := bundle.read_evidence(n)))
-
-    stored = bundle.read_evidence("estimate") or {"estimates": []}
-    return BundleRow(
-        label=bundle.label, format=bundle.manifest.format, precision=bundle.manifest.precision,
-        folder=str(bundle.folder.relative_to(out)), sha256=bundle.sha256,
-        bytes_total=sum((bundle.folder / f).stat().st_size for f in bundle.manifest.files if not golden_files([f])),
-        verifications=read("verify", VerificationRow.from_json),
-        measurements=read("profile", Measurement.from_json),
-        estimates=tuple(recipes.fill(Estimate, e, "estimate") for e in stored["estimates"]),
-    )  # fmt: skip
 
 
 def write_report(out: Path) -> Run:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.errors import EdgekitError
-from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse
+from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse, current
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,31 @@ class Ranges:
 
 # Loihi: 8-bit signed weights; 13-bit signed bias mantissa; 17-bit threshold mantissa; v = current << 6 saturates at
 # 2^23 - 1 (lava-nc 0.10.0, fixed-point LIF model; Davies et al., IEEE Micro 38(1), 2018).
+CUTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the largest weight of a channel
+SEEN_MARGIN = 1.25  # over the largest current of the samples
 _BYTES = Ranges(weight=(-127, 127), bias=(0, 0), threshold=(0, 0), current=0)  # symmetric: engines want zero point 0
 LOIHI = Ranges(weight=(-128, 127), bias=(-4096, 4095), threshold=(0, 131071), current=131071)
 
 
-def quantise(net: SpikingNet, ranges: Ranges = LOIHI) -> SpikingNet:
+def quantise(net: SpikingNet, ranges: Ranges = LOIHI, samples: np.ndarray | None = None) -> SpikingNet:
     """An integer network that fits `ranges`, from a float one.
 
     Per channel, the scale is the smallest that keeps weights, the distance of theta_c from the layer's threshold, and
-    the largest possible current inside the ranges. Raises EdgekitError, naming the layer, when nothing fits.
+    the largest possible current inside the ranges. With samples (images, as simulate takes them) each layer in turn gets
+    the form that flips the fewest of its spikes: its largest weights cut or not, and thetas that no sample's current comes
+    near moved into the range of the biases. Raises EdgekitError, naming the layer, when nothing fits.
     """
     populations = []
+    chosen = _Chosen(net, samples) if samples is not None else None
     for p in net.populations:
         in_scale = net.input_scale if any(s.source == INPUT for s in p.synapses) else 1.0
         if in_scale != 1.0 and any(s.source != INPUT for s in p.synapses):
             raise EdgekitError(f"layer '{p.name}' mixes the input with spikes: their integer scales differ; give the input a layer of its own")
-        populations.append(_spiking(net, p, ranges, in_scale) if p.spiking else _readout(net, p, ranges, in_scale))
+        if p.spiking:
+            ways = [_spiking(net, p, ranges, in_scale), *(chosen.ways(net, p, ranges, in_scale) if chosen else ())]
+            populations.append((chosen.best(ways) if chosen else ways[0], 1.0))
+        else:
+            populations.append(_readout(net, p, ranges, in_scale))
     scale = populations[-1][1]
     quantised = dataclasses.replace(net, populations=tuple(p for p, _ in populations), readout_scale=scale)
     check_ranges(quantised, ranges)
@@ -117,13 +126,46 @@ def check_ranges(net: SpikingNet, ranges: Ranges = LOIHI) -> None:
             raise EdgekitError(f"layer '{p.name}': its current can reach {worst}, the accumulator holds {ranges.current}")
 
 
-def _spiking(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) -> tuple[Population, float]:
+class _Chosen:
+    """Layer by layer, the integer form whose spikes are nearest to the float network's, on samples."""
+
+    def __init__(self, net: SpikingNet, samples: np.ndarray) -> None:
+        self._float = {INPUT: (samples.astype(np.float64) - net.input_offset) * net.input_scale}
+        self._integer = {INPUT: samples.astype(np.float64) - net.input_offset}
+        for p in net.populations:
+            if p.spiking:
+                self._float[p.name] = (current(p, self._float) > p.threshold).astype(np.float64)
+
+    def ways(self, net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) -> list[Population]:
+        """Forms by the largest current seen, with the largest weights cut by a share of CUTS."""
+        without = dataclasses.replace(p, bias=np.zeros_like(p.bias))
+        axes = (0, *range(2, 1 + len(p.shape)))
+        seen = np.abs(current(without, self._float)).max(axis=axes) * SEEN_MARGIN / in_scale
+        return [_spiking(net, p, ranges, in_scale, seen, cut) for cut in CUTS]
+
+    def best(self, ways: list[Population]) -> Population:
+        """The way with the fewest flips, the first of equals; its spikes are what the next layers see."""
+        spikes = [(current(w, self._integer) > w.threshold).astype(np.float64) for w in ways]
+        name = ways[0].name
+        flips = [int((s != self._float[name]).sum()) for s in spikes]
+        i = int(np.argmin(flips))
+        self._integer[name] = spikes[i]
+        return ways[i]
+
+
+def _spiking(
+    net: SpikingNet, p: Population, ranges: Ranges, in_scale: float, seen: np.ndarray | None = None, cut: float = 1.0
+) -> Population:
+    """seen: per channel, the largest |current without bias| to reckon with, in units of the input; cut: share of the largest
+    weight above which weights are cut."""
     assert p.threshold is not None
     margin = (float(p.threshold) - p.bias.astype(np.float64)) / in_scale  # theta_c = margin / s_c
-    finest = _finest_scale(net, p, ranges)
+    finest = _finest_scale(net, p, ranges, cut=cut)
     # Beyond the largest current the neuron always or never fires: theta may be cut there without any change.
     # Rounded weights may reach half a unit an input further.
     reach = largest_current(net, p) / finest + _inputs(net, p) / 2 + 1
+    if seen is not None:
+        reach = np.minimum(reach, seen / finest + 1)
     theta = np.clip(margin / finest, -reach, reach)
     # The threshold sits half a bias range above the lowest theta, but not below 0; a channel whose theta lies beyond an
     # end of the range gets a coarser scale, which brings its theta nearer to 0.
@@ -135,7 +177,7 @@ def _spiking(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) ->
     theta = np.floor(theta / coarser)
     synapses = tuple(_round(s, finest * coarser, ranges) for s in p.synapses)
     # Rounded weights may exceed the scaled bound by half a unit each; nothing else moves. check_ranges has the last word.
-    return Population(p.name, p.shape, synapses, (threshold - theta).astype(np.int32), threshold), 1.0
+    return Population(p.name, p.shape, synapses, (threshold - theta).astype(np.int32), threshold)
 
 
 def _readout(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) -> tuple[Population, float]:
@@ -147,10 +189,12 @@ def _readout(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) ->
     return Population(p.name, p.shape, synapses, rounded, None), float(scale[0] * in_scale * net.readout_scale)
 
 
-def _finest_scale(net: SpikingNet, p: Population, ranges: Ranges, bias: np.ndarray | float = 0.0) -> np.ndarray:
+def _finest_scale(
+    net: SpikingNet, p: Population, ranges: Ranges, bias: np.ndarray | float = 0.0, cut: float = 1.0
+) -> np.ndarray:
     flat = [s.weight.astype(np.float64).reshape(len(s.weight), -1) for s in p.synapses]
-    highest = np.max([w.max(1) for w in flat], axis=0) / ranges.weight[1]
-    lowest = np.max([-w.min(1) for w in flat], axis=0) / -ranges.weight[0]
+    highest = cut * np.max([w.max(1) for w in flat], axis=0) / ranges.weight[1]
+    lowest = cut * np.max([-w.min(1) for w in flat], axis=0) / -ranges.weight[0]
     room = ranges.current + ranges.bias[0]  # the bias needs its share of the accumulator
     by_current = (largest_current(net, p) + bias) / max(room - _inputs(net, p) / 2, room / 2)
     scale: np.ndarray = np.maximum.reduce([highest, lowest, by_current])

@@ -99,7 +99,9 @@ def quantisable(model: Any) -> list[str]:
 
 
 def ranges_of(model: Any, batches: Iterable[Arrays], method: str, symmetric: bool) -> Any:
-    """The range of every float activation over the batches, by one of METHODS."""
+    """The range of every float activation over the batches, by one of METHODS, or by "mse" (NNCF's)."""
+    if method == "mse":
+        return _least_square_ranges(model, list(batches), symmetric)
     import onnx
     from onnxruntime.quantization import calibrate
 
@@ -115,6 +117,49 @@ def ranges_of(model: Any, batches: Iterable[Arrays], method: str, symmetric: boo
         )
         made.collect_data(_Reader(iter(batches)))
         return made.compute_data()
+
+
+def _least_square_ranges(model: Any, batches: list[Arrays], symmetric: bool) -> Any:
+    """Ranges that leave the least square error, by NNCF's histogram search; of a symmetric range, the larger side."""
+    from nncf.common.tensor_statistics.collectors import HistogramAggregator
+    from nncf.tensor import Tensor
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+
+    whole = {n: r.range_value for n, r in ranges_of(model, batches, "minmax", symmetric).items()}
+    seen = {n: HistogramAggregator() for n in whole}
+    for values in _activations(model, list(whole), batches):
+        for name, value in values.items():
+            seen[name].register_reduced_input(Tensor(np.asarray(value, np.float32).reshape(-1)))
+    found = {}
+    for name, bounds in whole.items():
+        low, high = (float(np.min(bounds[0])), float(np.max(bounds[1])))
+        if low < high and seen[name].histogram is not None:
+            best = [float(v.data) for v in seen[name].aggregate().values()]
+            low, high = min(best[0], 0.0), max(best[1], 0.0)  # zero stays inside: padding and ReLU need it exactly
+        if symmetric:
+            low, high = -max(-low, high), max(-low, high)
+        found[name] = (np.float32(low), np.float32(high))
+    return TensorsData(CalibrationMethod.MinMax, {n: (np.asarray(lo), np.asarray(hi)) for n, (lo, hi) in found.items()})
+
+
+def _activations(model: Any, names: list[str], batches: Iterable[Arrays]) -> Iterator[dict[str, np.ndarray]]:
+    """The values of inner tensors, batch by batch; names that the graph does not show are left out."""
+    import onnx
+    import onnxruntime as ort
+
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    there = {v.name: v for v in model.graph.value_info}
+    outputs = {o.name for o in model.graph.output}
+    inputs = {i.name for i in model.graph.input}
+    probed.graph.output.extend(there[n] for n in names if n in there and n not in outputs)
+    shown = [n for n in names if n in there or n in outputs]
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for batch in batches:
+        found = dict(zip(shown, session.run(shown, dict(batch)), strict=True)) if shown else {}
+        yield {**found, **{n: batch[n] for n in names if n in inputs}}
 
 
 def quantised(model: Any, ranges: Any, choice: Choice) -> Any:
@@ -138,22 +183,12 @@ def quantised(model: Any, ranges: Any, choice: Choice) -> Any:
 
 def clip_rates(model: Any, ranges: Any, batches: Iterable[Arrays], most: int = 20) -> dict[str, float]:
     """Share of the values of each activation outside of its range, the worst `most` tensors first."""
-    import onnx
-    import onnxruntime as ort
-
     bounds = {n: tuple(float(np.asarray(x).reshape(-1)[0]) for x in r.range_value) for n, r in ranges.items()}
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
-    there = {v.name: v for v in (*model.graph.value_info,)}
     halved = {n.input[0] for n in model.graph.node if n.op_type in ("Relu", "Clip")}  # their range is that of what follows
-    names = [n for n in bounds if n in there and n not in halved]
-    probed.graph.output.extend(there[n] for n in names)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    session = ort.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [n for n in bounds if n not in halved]
     outside, seen = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for batch in batches:
-        for name, value in zip(names, session.run(names, dict(batch)), strict=True):
+    for values in _activations(model, names, batches):
+        for name, value in values.items():
             low, high = bounds[name]
             outside[name] += int(((value < low) | (value > high)).sum())
             seen[name] += value.size

@@ -1,4 +1,4 @@
-"""Which parts make a format, and in what order: the way from a checkpoint to a bundle."""
+"""Which parts make a format, and in what order: the way from a checkpoint to a bundle; and which engines run it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgekit import registry
 from edgekit.errors import no_such
-from edgekit.parts import Calibrator, Exporter
+from edgekit.parts import Calibrator, Exporter, Runtime
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,15 @@ def _way_to(step: Step, steps: list[Step]) -> list[Step]:
         return [step]
     ways = [_way_to(before, steps) for before in steps if before.label == step.accepts]
     return [*min(ways, key=len), step] if ways else []
+
+
+def runtimes_of(fmt: str) -> list[str]:
+    """The runtimes that `deploy` runs a format on."""
+    parts = {n: registry.load(Runtime, n) for n in registry.names(Runtime)}
+    return [n for n, part in parts.items() if fmt in part.formats and not part.optional]
+
+
+def all_runtimes_of(fmt: str) -> list[str]:
+    """Every runtime that opens a format."""
+    parts = {n: registry.load(Runtime, n) for n in registry.names(Runtime)}
+    return [n for n, part in parts.items() if fmt in (*part.formats, *part.also_opens)]

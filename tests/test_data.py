@@ -19,8 +19,8 @@ import pytest
 
 from edgekit import data
 from edgekit.errors import Broken, EdgekitError
+from edgekit.images import Images, load_images
 from edgekit.measurement import silent
-from edgekit.models._images import Images, load_images
 
 OWN = os.environ.get("EDGEKIT_DATA")
 PARTS = ("train", "validation", "test")

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from edgekit import flow, registry, verify
+from edgekit import flow, registry, run_folder, verify
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.errors import Broken, EdgekitError, NotEqual
 from edgekit.parts import Calibrator, Exporter, Runtime
@@ -197,4 +197,4 @@ def test_a_format_that_cannot_say_the_model_is_named_and_the_others_are_made(
     assert [b.label for b in bundles] == ["onnx:f32", "nir:f32"]
     with pytest.raises(EdgekitError, match=r"lava:int8: it is made from nir:int8.*layer 'conv1' does not fit.*there are: onnx:f32, nir:f32"):
         flow.require_all(bundles, tmp_path)
-    assert "nir:int8 was not made: layer 'conv1' does not fit" in flow.read_run(tmp_path).notes
+    assert "nir:int8 was not made: layer 'conv1' does not fit" in run_folder.read_run(tmp_path).notes

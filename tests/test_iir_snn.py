@@ -210,8 +210,8 @@ def test_resnet20_adds_its_shortcuts_to_the_current() -> None:
     ],
 )
 def test_a_network_that_cannot_be_is_refused(tmp_path: Path, network: dict[str, object], message: str) -> None:
+    from edgekit.images import load_images
     from edgekit.models._iir_snn_options import Options, build
-    from edgekit.models._images import load_images
 
     plan = {"epochs": 1, "batch_size": 64, "learning_rate": 0.1}
     with pytest.raises(EdgekitError, match=message):

@@ -111,7 +111,7 @@ def test_integer_kernels_run_the_layers_and_the_pooling(digits: Path, tmp_path: 
     assert kinds.count("QLinearConv") == 5 and not {"Conv", "FusedConv", "AveragePool", "QLinearAveragePool"} & set(kinds), kinds
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "symmetric"])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "mse", "symmetric"])
 def test_each_method_makes_a_bundle_of_its_own(digits: Path, tmp_path: Path, method: str):
     made = flow.calibrate(floats(digits, tmp_path / "f").folder, method, tmp_path / "q")
     assert made.label == f"onnx-{method}:int8" and flow.verify(made, "onnxruntime").passed

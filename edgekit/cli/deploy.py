@@ -51,7 +51,7 @@ def command(
     A recipe is trained first, to runs/<name of the recipe>. A model of your own is scored with --test and quantised
     with --calibration. What is done already is kept.
     """
-    from edgekit import flow, intake, report
+    from edgekit import flow, intake, report, run_folder
 
     with progress_bar(as_json) as progress:
         if source.endswith(".toml"):
@@ -67,7 +67,7 @@ def command(
             )
         else:
             own = intake.is_own(source)
-            usual = flow.DEFAULT_FORMATS if not own else (*flow.OWN_FORMATS, *(flow.OWN_QUANTISED if said["calibration"] else ()))
+            usual = run_folder.DEFAULT_FORMATS if not own else (*flow.OWN_FORMATS, *(flow.OWN_QUANTISED if said["calibration"] else ()))
             out = out or (Path("runs") / Path(source.replace(":", "-")).stem if own else flow.run_folder_of(Path(source)))
             bundles = flow.deploy(
                 source, out, wishes(formats) or usual, progress, score_limit, seconds, allow_missing, own_wishes(**said)

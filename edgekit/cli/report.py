@@ -15,9 +15,9 @@ from edgekit.cli._common import folder_argument, json_option, print_json
 @json_option
 def command(run: Path, no_page: bool, as_json: bool) -> None:
     """Show a run folder as a table and write RUN/report/page.html and report.json."""
-    from edgekit import flow, report
+    from edgekit import flow, report, run_folder
 
-    found = flow.read_run(run) if no_page else flow.write_report(run)
+    found = run_folder.read_run(run) if no_page else flow.write_report(run)
     if as_json:
         print_json(found.to_json())
         return

@@ -28,7 +28,7 @@ from edgekit.cli._common import json_option, print_json, progress_bar
 @json_option
 def command(recipe: Path, out: Path | None, devices: int, nodes: int, as_json: bool) -> None:
     """Train by RECIPE (a TOML file, see examples/). Run again, it goes on where it was stopped."""
-    from edgekit import flow, report
+    from edgekit import flow, report, run_folder
 
     out = out or Path("runs") / recipe.stem
     with progress_bar(as_json) as progress:
@@ -39,5 +39,5 @@ def command(recipe: Path, out: Path | None, devices: int, nodes: int, as_json: b
         result = json.loads((out / "train" / "result.json").read_text())
         print_json({"checkpoint": str(checkpoint), **result})
     else:
-        report.show(flow.read_run(out))
+        report.show(run_folder.read_run(out))
         click.echo(f"checkpoint: {checkpoint}")

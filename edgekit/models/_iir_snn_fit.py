@@ -14,9 +14,9 @@ from edgekit import files
 from edgekit.checkpoint import Checkpoint, open_checkpoint, save_checkpoint
 from edgekit.errors import EdgekitError
 from edgekit.estimate import count, count_ann, price, prices_of
+from edgekit.images import Images
 from edgekit.measurement import Progress
 from edgekit.models._iir_snn_options import Options, build, for_ann, for_steps, normalise
-from edgekit.models._images import Images
 from edgekit.plan import Plan
 from edgekit.train import Fitted
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edgekit.errors import EdgekitError
-from edgekit.models._events import rebinned
-from edgekit.models._images import Images, load_images
+from edgekit.events import rebinned
+from edgekit.images import Images, load_images
 from edgekit.plan import Plan
 from edgekit.recipe import fill
 

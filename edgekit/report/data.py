@@ -51,6 +51,7 @@ class VerificationRow:
     score_samples: int
     failures: tuple[str, ...]
     note: str
+    sqnr_db: float | None = None
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> VerificationRow:

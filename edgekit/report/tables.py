@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,24 +80,37 @@ def _training_row(run: Run, r: TrainingRow) -> tuple[Cell, ...]:
 
 def answers(run: Run) -> Table:
     """A row per bundle and runtime: does it give the answers of the trained network?"""
+    checks = [v for b in run.bundles for v in b.verifications]
+    percent = " %" if numbers.is_share(run) else ""
+    columns = (
+        Column("bundle", is_text=True), Column("runtime", is_text=True), Column("same", is_text=True),
+        Column("largest gap"), Column("mean gap", wide=True), Column("SQNR dB"), Column("spike flips"),
+        Column("ints off"), Column(f"{run.score_name}{percent}"), Column(f"trained{percent}", wide=True),
+        Column("samples", wide=True), Column("MB"),
+    )  # fmt: skip
     rows: list[tuple[Cell, ...]] = []
     for b in run.bundles:
         rows += [_answer_row(run, b, v) for v in b.verifications] or [
-            _cells(b.label, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, numbers.megabytes(b.bytes_total))
+            _cells(b.label, *[NONE] * (len(columns) - 2), numbers.megabytes(b.bytes_total))
         ]
-    percent = " %" if numbers.is_share(run) else ""
+    # What no bundle of the run has is no column.
+    absent = {"SQNR dB": all(v.sqnr_db is None for v in checks), "spike flips": all(v.spike_flips is None for v in checks),
+              "ints off": all(v.exact_mismatches is None for v in checks)}  # fmt: skip
+    kept = [i for i, c in enumerate(columns) if not absent.get(c.head, False)]
     return Table(
         title="Same answers?",
         kind="compared",
-        columns=(
-            Column("bundle", is_text=True), Column("runtime", is_text=True), Column("same", is_text=True),
-            Column("largest gap"), Column("mean gap", wide=True), Column("spike flips"),
-            Column("ints off"), Column(f"{run.score_name}{percent}"), Column(f"trained{percent}", wide=True),
-            Column("samples", wide=True), Column("MB"),
-        ),
-        rows=tuple(rows),
-        caption="gap: between outputs and those of the trained network on the golden inputs; near: the potential meets the threshold",
-    )  # fmt: skip
+        columns=tuple(columns[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in rows),
+        caption=_answers_caption(absent),
+    )
+
+
+def _answers_caption(absent: Mapping[str, bool]) -> str:
+    told = ["gap: between outputs and those of the trained network on the golden inputs"]
+    told += [] if absent["SQNR dB"] else ["SQNR: signal to quantisation noise of the outputs"]
+    told += [] if absent["spike flips"] else ["near: the potential meets the threshold"]
+    return "; ".join(told)
 
 
 def _answer_row(run: Run, b: BundleRow, v: VerificationRow) -> tuple[Cell, ...]:
@@ -104,6 +118,7 @@ def _answer_row(run: Run, b: BundleRow, v: VerificationRow) -> tuple[Cell, ...]:
     return _cells(
         b.label, numbers.engine_and_version(v.runtime), Cell("yes", "good") if v.passed else Cell("NO", "bad"),
         numbers.difference(v.output_max_abs), numbers.difference(v.output_mean_abs),
+        NONE if v.sqnr_db is None else f"{v.sqnr_db:.1f}",
         NONE if v.spike_flips is None else f"{v.spike_flips}{near}",
         NONE if v.exact_mismatches is None else str(v.exact_mismatches),
         numbers.score(run, v.score, unit=False), numbers.score(run, v.score_reference, unit=False),

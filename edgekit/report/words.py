@@ -155,16 +155,18 @@ def _unpriced(label: str, estimates: tuple[Estimate, ...]) -> Iterator[tuple[str
 
 
 def _missing_in_bundles(run: Run) -> Iterator[tuple[str, str]]:
+    checks = [v for b in run.bundles for v in b.verifications]
+    spiking, exact_somewhere = any(v.spike_flips is not None for v in checks), any(v.exact_mismatches is not None for v in checks)
     for b in run.bundles:
         for v in b.verifications:
             who = f"{b.label} on {numbers.engine(v.runtime)}"
             if v.output_max_abs is None:
                 yield "no difference of outputs, none could be compared", who
-            if v.spike_flips is None:
+            if v.spike_flips is None and (spiking or exact_somewhere):
                 exact = v.exact_mismatches is not None
                 yield "no flips, its integers are compared instead" if exact else "no flips, this engine shows no spikes", who
-            if v.exact_mismatches is None:
-                yield "no integers to compare in a float bundle", who
+            if v.exact_mismatches is None and exact_somewhere:
+                yield "no integers to compare, only networks of exact integers have them", who
             if v.note or v.score is None:
                 yield v.note or "no score, without a reason given", who
             for failure in v.failures:

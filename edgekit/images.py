@@ -15,7 +15,7 @@ import numpy as np
 
 from edgekit import data
 from edgekit.errors import Broken, EdgekitError, no_such
-from edgekit.models._events import MOST_EVENTS, load_frames
+from edgekit.events import MOST_EVENTS, load_frames
 
 Split = tuple[np.ndarray, np.ndarray]  # images uint8 (N, C, H, W), labels int64 (N,)
 
