@@ -27,7 +27,8 @@ NUMBERS = _names(
 )
 ANY = _names(
     "Cast CastLike Concat Constant ConstantOfShape DequantizeLinear Equal Expand EyeLike Flatten Gather GatherElements GatherND Identity If "
-    "Loop OneHot QuantizeLinear RandomNormalLike RandomUniformLike Reshape ReverseSequence Scan Shape Size Slice Split Squeeze Tile Transpose Trilu Unsqueeze Where"
+    "Loop OneHot QuantizeLinear RandomNormalLike RandomUniformLike Reshape ReverseSequence Scan Shape Size Slice Split Squeeze Tile "
+    "Transpose Trilu Unsqueeze Where"
 )
 LOGIC = _names("And Not Or Xor")
 COMMON = FLOATS | NUMBERS | ANY | LOGIC

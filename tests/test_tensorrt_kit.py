@@ -49,7 +49,7 @@ def test_it_is_planned_and_says_so(kit: Bundle):
     assert (plan["status"], plan["device"], plan["tensorrt"]) == ("planned", "orin", "10.3")
     assert "Nothing in this folder was built or run" in (kit.folder / "kit/README.md").read_text()
     found = verify.verify(kit, registry.find(Runtime, "tensorrt_onnx"))
-    assert found.passed and "not TensorRT" in found.runtime
+    assert found.passed and "onnxruntime-not-tensorrt" in found.runtime
 
 
 def test_every_file_stands_in_the_sums(kit: Bundle):
@@ -178,3 +178,10 @@ def test_a_name_that_trtexec_cannot_be_told_is_refused(tmp_path: Path):
 def test_an_option_that_there_is_not_is_refused(kit: Bundle, tmp_path: Path):
     with pytest.raises(EdgekitError, match="no option of tensorrt-kit:f32 'devise'; there are: calibrator, device"):
         flow.export(kit.folder.parent / "made.onnx-f32", "tensorrt-kit", tmp_path / "k", chosen={"devise": "orin"})
+
+
+def test_the_report_says_where_numerics_were_checked(small_run: Path, tmp_path: Path):
+    flow.deploy(small_run, tmp_path / "run", ("tensorrt-kit",), score_limit=0, seconds=0.05)
+    found = flow.write_report(tmp_path / "run")
+    assert "tensorrt-kit:f32: numerics were checked in ONNX Runtime on the graph in this bundle, not in TensorRT" in found.notes
+    assert "onnxruntime-not-tensorrt" in (tmp_path / "run/report/page.html").read_text()

@@ -135,7 +135,7 @@ def test_built_twice_the_plans_are_equal_byte_for_byte(parent: Bundle, made: Bun
 def test_it_is_verified_on_the_graph_and_says_that_tensorrt_was_not_asked(made: Bundle):
     found = verify.verify(made, registry.find(Runtime, "tensorrt_onnx"))
     assert found.passed and found.output_max_abs is not None and found.output_max_abs <= 1e-5
-    assert "not TensorRT" in found.runtime
+    assert "onnxruntime-not-tensorrt" in found.runtime
     timed = flow.verify(made, "tensorrt_onnx") and flow.profile(made, "tensorrt_onnx", seconds=0.05)
     assert timed.verdict == "SIMULATED"  # a time of this processor says nothing of a GPU
 
@@ -227,6 +227,46 @@ def test_a_library_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyP
     with pytest.raises(Missing, match=r"exporter 'tensorrt_rtx' needs tensorrt_rtx, not installed here: pip install 'edgekit\[tensorrt-rtx\]'"):
         flow.export(parent.folder, "tensorrt-rtx", tmp_path / "x")
     assert registry.load(Exporter, "tensorrt_rtx").extra == "tensorrt-rtx"
+
+
+def test_int8_goes_all_the_way_from_float_and_samples_to_plans(tmp_path: Path):
+    from edgekit.intake import Wishes
+
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(0).standard_normal((48, 3, 8, 8)).astype(np.float32))
+    wishes = Wishes(calibration=str(tmp_path / "samples.npz"))
+    made = flow.export(str(save(conv_net(), tmp_path / "net.onnx")), "tensorrt-rtx:int8", tmp_path / "q", wishes, ONE)
+    assert made.label == "tensorrt-rtx:int8" and made.manifest.details["status"] == "built"
+    kinds = {t.data_type for t in onnx.load(made.graph()).graph.initializer}
+    assert T.INT8 in kinds and T.INT32 not in kinds and T.UINT8 not in kinds
+    found = verify.verify(made, registry.find(Runtime, "tensorrt_onnx"))
+    assert found.passed and found.sqnr_db is not None and found.sqnr_db > 15
+
+
+def test_f16_goes_all_the_way_to_plans(tmp_path: Path):
+    made = flow.export(str(save(conv_net(), tmp_path / "net.onnx")), "tensorrt-rtx:f16", tmp_path / "h", chosen=ONE)
+    assert made.label == "tensorrt-rtx:f16"
+    assert b"half" in (made.folder / "main.sm86.rtx.plan").read_bytes().lower()
+    assert verify.verify(made, registry.find(Runtime, "tensorrt_onnx")).passed
+
+
+def test_an_input_that_decides_shapes_is_refused(tmp_path: Path):
+    proto = model([onnx.helper.make_node("Reshape", ["x", "shape"], ["y"], name="reshape")],
+                  {"x": (T.FLOAT, (2, 4)), "shape": (T.INT64, (2,))}, {"y": (T.FLOAT, ("a", "b"))})  # fmt: skip
+    path, graph = checked(proto, tmp_path / "m.onnx")
+    with pytest.raises(EdgekitError, match="the input 'shape' decides shapes inside the graph"):
+        tensorrt_native.parse("tensorrt_rtx", path, graph)
+
+
+def test_a_child_that_dies_or_hangs_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    child = tmp_path / "child.py"
+    monkeypatch.setattr(tensorrt_native, "CHILD", child)
+    child.write_text("import ctypes\nctypes.string_at(0)\n")
+    with pytest.raises(EdgekitError, match="tensorrt_rtx was ended by SIGSEGV while it was asked to build"):
+        tensorrt_native.call("tensorrt_rtx", "build")
+    monkeypatch.setattr(tensorrt_native, "LIMIT_S", 0.5)
+    child.write_text("import time\ntime.sleep(60)\n")
+    with pytest.raises(EdgekitError, match="took more than 0.5 s to build and was stopped"):
+        tensorrt_native.call("tensorrt_rtx", "build")
 
 
 def test_a_crash_in_the_library_is_one_sentence(tmp_path: Path):

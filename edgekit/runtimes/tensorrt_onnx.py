@@ -20,8 +20,8 @@ class TensorRtOnnx(Runtime):
     simulates = "TensorRT's numerics"
 
     def version(self) -> str:
-        """As in 'onnxruntime 1.32.0 (not TensorRT)'."""
-        return f"{registry.find(Runtime, HOST).version()} (not TensorRT)"
+        """As in 'onnxruntime-not-tensorrt 1.32.0': tables show the first two words."""
+        return registry.find(Runtime, HOST).version().replace(HOST, f"{HOST}-not-tensorrt", 1)
 
     @contextmanager
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:
