@@ -84,22 +84,30 @@ def deploy(
 
 
 def make(
-    step: Step, trained: Trained | None, bundles: Mapping[str, Bundle], out: Path, progress: Progress = silent
-) -> Bundle:
-    """Run one step to the folder `out`; what it made there before from the same inputs is kept."""
+    step: Step, trained: Trained | None, bundles: Mapping[str, Bundle], out: Path, progress: Progress = silent,
+    chosen: Mapping[str, Any] | None = None,
+) -> Bundle:  # fmt: skip
+    """Run one step to the folder `out`; what it made there before from the same inputs is kept. chosen: options of the part
+    that are not to have their defaults."""
     part = registry.find(step.kind, step.part)
+    for name in chosen or {}:
+        if name not in part.options:
+            raise no_such(f"option of {step.label}", name, part.options)
+    options = {**part.options, **(chosen or {})}
     remove_drafts(out.absolute())
     source = trained if step.accepts == "checkpoint" else bundles[step.accepts]
     assert source is not None
     if isinstance(part, Calibrator):
         assert isinstance(source, Bundle)
-        return part.calibrate(source, out, part.options, progress)
-    return part.export(source, out, part.options)
+        return part.calibrate(source, out, options, progress)
+    return part.export(source, out, options)
 
 
-def export(source: Path | str, wish: str, out: Path, wishes: Wishes | None = None) -> Bundle:
+def export(
+    source: Path | str, wish: str, out: Path, wishes: Wishes | None = None, chosen: Mapping[str, Any] | None = None
+) -> Bundle:
     """One format from a checkpoint, from a bundle that the format's exporter accepts, or from a user's own model (by
-    `wishes`), to the folder `out`."""
+    `wishes`), to the folder `out`. chosen: options of the last step, by name."""
     own = intake.is_own(str(source))
     if not own and wishes not in (None, Wishes()):
         raise EdgekitError(f"--state, --chunk and the like are for a model of your own, but {source} is edgekit's")
@@ -110,13 +118,14 @@ def export(source: Path | str, wish: str, out: Path, wishes: Wishes | None = Non
         if not fits:
             ways = {s.label for s in all_steps() if s.accepts == parent.label}
             raise no_such(f"way from {parent.label} to", wish, ways)
-        return make(fits[0], None, {parent.label: parent}, out)
+        return make(fits[0], None, {parent.label: parent}, out, chosen=chosen)
     steps = route(wish)
     trained = intake.read(str(source), wishes or Wishes()) if own else load_trained(source)
     bundles: dict[str, Bundle] = {}
     for step in steps:
         beside = out.parent / f"{out.name}.{step.label.replace(':', '-')}"
-        bundles[step.label] = make(step, trained, bundles, out if step is steps[-1] else beside)
+        last = step is steps[-1]
+        bundles[step.label] = make(step, trained, bundles, out if last else beside, chosen=chosen if last else None)
     return bundles[steps[-1].label]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Kind = Literal["measured", "counter", "calibrated-estimate", "spec-estimate"]
+Kind = Literal["measured", "counter", "calibrated-estimate", "spec-estimate", "imported"]  # imported: by another tool, elsewhere
 Verdict = Literal["VALID", "NOISY", "SIMULATED"]
 
 
@@ -23,22 +23,25 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times of single inferences, batch 1, one after the other, on buffers bound once. Nothing here is an estimate."""
+    """Times of single inferences, batch 1, one after the other, on buffers bound once. Nothing here is an estimate.
+
+    What another tool did not say of an imported measurement is None.
+    """
 
     runtime: str  # with version
     device: str
-    threads: int  # 0 = all
-    pinned: bool
-    load_ms: float
-    first_run_ms: float
-    warm_up_runs: int
+    threads: int | None  # 0 = all
+    pinned: bool | None
+    load_ms: float | None
+    first_run_ms: float | None
+    warm_up_runs: int | None
     latency_p50_ms: float
-    latency_p90_ms: float
+    latency_p90_ms: float | None
     latency_min_ms: float
     samples: int
-    preempted_samples: int  # samples during which the scheduler took the core away
+    preempted_samples: int | None  # samples during which the scheduler took the core away
     latency_undisturbed_p50_ms: float | None  # of the samples that were not preempted
-    memory_peak_mb: float  # of the whole process
+    memory_peak_mb: float | None  # of the whole process
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     energy_mj: float | None = None

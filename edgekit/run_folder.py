@@ -46,6 +46,11 @@ def read_run(out: Path) -> Run:
         for n in runtimes_of(b.manifest.format)
         if (r := registry.load(Runtime, n).ready()) and b.read_evidence(f"verify-{n}") is None
     ]
+    checked: dict[str, list[str]] = {}  # how far numerics were checked -> bundles, where it is less than on the engine itself
+    for b in bundles:
+        if said := b.manifest.details.get("numerics"):
+            checked.setdefault(str(said), []).append(b.label)
+    notes += [f"{', '.join(labels)}: numerics were {said}" for said, labels in checked.items()]
     notes += [f"{label} was not made: {why}" for label, why in refused_formats(out).items()]
     notes += [f"{b.label}: {note}" for b in bundles for note in _quantisation_notes(b)]
     model = bundles[0].manifest.model if bundles else None

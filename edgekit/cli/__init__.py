@@ -17,6 +17,7 @@ VERBS = {
     "calibrate": "Quantise a bundle.",
     "verify": "Same inputs, same answers? Check a bundle on an engine.",
     "profile": "Time a verified bundle on this machine.",
+    "import-measurement": "Store what trtexec measured on another machine.",
     "deploy": "Export to several formats, verify and profile each.",
     "report": "Table, JSON and one offline page of a run folder.",
     "run": "Run a bundle, loop and all, on inputs of your own.",
@@ -38,7 +39,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"edgekit.cli.{cmd_name}")
+        module = importlib.import_module(f"edgekit.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 
