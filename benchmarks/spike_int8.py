@@ -3,8 +3,7 @@
     python benchmarks/spike_int8.py RUN_FOLDER > benchmarks/spike_int8.json
 
 RUN_FOLDER holds a trained one-timestep network, as from `edgekit train examples/iir_snn_cifar10.toml`. Without VNNI:
-OpenVINO with oneDNN told to use AVX2 or AVX-512 without it; ONNX Runtime in the C++ runner under qemu-x86_64 as a Haswell
-(few images: it is emulated).
+OpenVINO with oneDNN told to use AVX2 or AVX-512 without it; ONNX Runtime in the C++ runner under qemu-x86_64 as a Haswell.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from edgekit.profile import device_name
 from edgekit.task import task_of
 
 IMAGES = 2000
-EMULATED = 20
+EMULATED = 2000
 BATCH = 100
 
 

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
+from edgekit.bundle import Allowed, Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress, silent
 from edgekit.parts import Calibrator
+from edgekit.rounding import with_floors
 
 # What runs in FP16. All else (softmax, norms, sums, exponents, resizing, sub-graphs) stays in float32, where range or many
 # additions would cost more than FP16 gains.
@@ -32,32 +33,42 @@ class Half(Calibrator):
     options: ClassVar[Mapping[str, Any]] = {"tolerance": 1e-2}
 
     def calibrate(self, source: Bundle, out: Path, options: Mapping[str, Any], progress: Progress = silent) -> Bundle:
-        """EdgekitError for a spiking network, in which rounding to 11 bits would flip spikes."""
+        """EdgekitError for a spiking network without a score: rounding to 11 bits flips spikes, and only a score could tell
+        whether that matters."""
         import onnx
 
         lineage = Lineage("calibrate half", source.sha256, dict(options), {"onnx": onnx.__version__})
         if done := done_already(out, lineage):
             return done
-        if source.manifest.probes:
-            raise EdgekitError(f"{source.folder} is a spiking network: rounding to FP16 flips its spikes; take int8 instead, or keep f32")
         goldens = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]
-        limits = dict(source.manifest.allowed.output_max_abs)
-        for golden in goldens:
-            for name, answer in golden.outputs.items():
-                if answer.dtype.kind == "f":
-                    largest = float(np.abs(answer).max(initial=1.0))
-                    limits[name] = max(limits.get(name, 0.0), float(options["tolerance"]) * largest)
-        allowed = dataclasses.replace(source.manifest.allowed, output_max_abs=limits, score_drop=max(0.01, source.manifest.allowed.score_drop))
         graphs = {n: dataclasses.replace(g, probes=()) for n, g in source.manifest.graphs.items()}
-        manifest = dataclasses.replace(source.manifest, precision="f16", graphs=graphs, allowed=allowed, lineage=lineage, files={})
-        with new_bundle(out, manifest, goldens, source.tensors()) as draft:
-            for name, graph in graphs.items():
-                made = _Converted(onnx.load(source.graph(name)))
-                (draft / graph.file).write_bytes(made.model().SerializeToString(deterministic=True))
-        return open_bundle(out)
+        made = {n: _Converted(onnx.load(source.graph(n))).model() for n in graphs}
+
+        def write(folder: Path, floors: Mapping[str, float]) -> Bundle:
+            spiking = bool(source.manifest.probes)
+            allowed = Allowed(score_drop=SCORE_DROP, sqnr_db=floors) if spiking else _limits(source, float(options["tolerance"]))
+            manifest = dataclasses.replace(source.manifest, precision="f16", graphs=graphs, allowed=allowed, lineage=lineage, files={})
+            with new_bundle(folder, manifest, goldens, source.tensors()) as draft:
+                for name, graph in graphs.items():
+                    (draft / graph.file).write_bytes(made[name].SerializeToString(deterministic=True))
+            return open_bundle(folder)
+
+        return with_floors(write, out, "onnxruntime") if source.manifest.probes else write(out, {})
 
 
 PART = Half()
+
+SCORE_DROP = 0.01
+
+
+def _limits(source: Bundle, tolerance: float) -> Allowed:
+    limits = dict(source.manifest.allowed.output_max_abs)
+    for golden in source.goldens():
+        for name, answer in golden.outputs.items():
+            if answer.dtype.kind == "f":
+                limits[name] = max(limits.get(name, 0.0), tolerance * float(np.abs(answer).max(initial=1.0)))
+    drop = max(SCORE_DROP, source.manifest.allowed.score_drop)
+    return dataclasses.replace(source.manifest.allowed, output_max_abs=limits, score_drop=drop)
 
 
 class _Converted:

@@ -226,7 +226,8 @@ def verify_everywhere(
 def profile(bundle: Bundle, runtime: str = "", threads: int = 1, seconds: float = 1.0) -> Measurement:
     """Profile on one runtime; refuses a bundle that was not verified there."""
     name = runtime or _ready_runtimes(bundle)[0]
-    _runtime_for(bundle, name)
+    if not _runtime_for(bundle, name).timed:
+        raise EdgekitError(f"{name} is not timed: it runs another engine than the one that {bundle.folder} is for")
     evidence = bundle.read_evidence(f"verify-{name}")
     if not evidence or evidence["failures"]:
         raise EdgekitError(
@@ -279,6 +280,8 @@ def _examine(
         if not found.passed:
             continue  # no figure for a wrong answer; require_all tells of it when all bundles have been seen
         # The integer reference is there to be right; timing it would say nothing.
+        if not registry.load(Runtime, name).timed:
+            continue
         timed = name == bundle.manifest.format or len(runtimes_of(bundle.manifest.format)) == 1
         threads = THREADS if not registry.load(Runtime, name).simulates else (1,)
         for n in threads if timed or name == "onnxruntime" else ():

@@ -214,6 +214,8 @@ class Runtime(Part):
     formats: ClassVar[tuple[str, ...]]
     also_opens: ClassVar[tuple[str, ...]] = ()  # formats that another runtime is the usual one for
     simulates: ClassVar[str] = ""  # "Loihi": its times say nothing of the device
+    most_scored: ClassVar[int | None] = None  # test samples that are scored on it; None: all
+    timed: ClassVar[bool] = True  # False: its times would say nothing to anybody
     exact: ClassVar[bool] = False  # its answers are the integer reference's, bit for bit
     optional: ClassVar[bool] = False  # `deploy` works without it; `verify --all-runtimes` uses it where it is ready
 

@@ -176,6 +176,7 @@ def quantised(model: Any, ranges: Any, choice: Choice) -> Any:
         {"WeightSymmetric": True, "ActivationSymmetric": symmetric, "QuantizeBias": choice.bias},
     )  # fmt: skip
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     made = quantizer.model.model
     made.producer_name = "edgekit"
     return made

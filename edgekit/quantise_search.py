@@ -16,10 +16,9 @@ from edgekit.bundle import Allowed, Bundle, Lineage, done_already
 from edgekit.measurement import Progress
 from edgekit.qdq import METHODS, Choice
 from edgekit.quantise import Trial, Trials
-from edgekit.verify import sqnr_db
+from edgekit.rounding import FLOOR_DB, golden_sqnr_db
 
 ENOUGH_DB = 20.0  # noise of a tenth of the signal's amplitude
-FLOOR_DB = 3.0  # how much lower another engine's SQNR may be before it counts as another answer
 ALMOST = 1.03  # latencies this close are one
 
 
@@ -161,14 +160,8 @@ def _missed(found: Mapping[str, Any], promise: float) -> str:
 
 
 def _floors(trials: Trials, choice: Choice) -> dict[str, float]:
-    """Per output, the SQNR on the golden inputs here, less FLOOR_DB."""
+    """Per output, the signal to noise on the golden inputs here, less FLOOR_DB."""
     manifest = dataclasses.replace(trials.plain, precision="int8")
     with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
         draft = trials.write(choice, Path(folder) / "bundle", manifest)
-        floors: dict[str, float] = {}
-        for golden in trials.source.goldens():
-            got = trials.answers(draft, [dict(golden.inputs)])
-            for name, expected in golden.outputs.items():
-                if expected.dtype.kind == "f":
-                    floors[name] = min(floors.get(name, 200.0), sqnr_db(expected, got[name]) - FLOOR_DB)
-    return floors
+        return {n: db - FLOOR_DB for n, db in golden_sqnr_db(draft, "onnxruntime").items()}

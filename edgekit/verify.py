@@ -16,7 +16,6 @@ from edgekit.parts import Runtime, Session
 from edgekit.task import task_of
 
 SPLITS = 4  # a stream is run once more whole and three times in pieces
-SIMULATED_SCORE = 500  # test samples scored on a simulator of a chip, where each takes tens of milliseconds
 
 
 @dataclass(frozen=True)
@@ -285,7 +284,7 @@ def _score(
     if model is None or not model.score_samples:
         return None, None, 0, "no score: edgekit knows no task for this model; --test FILE.npz gives one"
     try:
-        score = task_of(model).score(model, session.run, SIMULATED_SCORE if runtime.simulates and limit is None else limit)
+        score = task_of(model).score(model, session.run, runtime.most_scored if limit is None else limit)
     except EdgekitError as error:
         return None, None, 0, f"no score: {error}"
     whole = score.samples == model.score_samples

@@ -123,6 +123,7 @@ def test_each_method_makes_a_bundle_of_its_own(digits: Path, tmp_path: Path, met
 def test_the_symmetric_form_is_what_tensorrt_takes(digits: Path, tmp_path: Path):
     """Zero points 0, int8 alone, no DequantizeLinear of int32 biases."""
     made = flow.calibrate(floats(digits, tmp_path / "f").folder, "symmetric", tmp_path / "q")
+    onnx.checker.check_model(str(made.graph()), full_check=True)
     graph = onnx.load(made.graph()).graph
     arrays = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     linear = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]

@@ -49,7 +49,7 @@ def test_it_is_planned_and_says_so(kit: Bundle):
     assert (plan["status"], plan["device"], plan["tensorrt"]) == ("planned", "orin", "10.3")
     assert "Nothing in this folder was built or run" in (kit.folder / "kit/README.md").read_text()
     found = verify.verify(kit, registry.find(Runtime, "tensorrt_onnx"))
-    assert found.passed and "onnxruntime-not-tensorrt" in found.runtime
+    assert found.passed and "ort-not-tensorrt" in found.runtime
 
 
 def test_every_file_stands_in_the_sums(kit: Bundle):
@@ -184,4 +184,4 @@ def test_the_report_says_where_numerics_were_checked(small_run: Path, tmp_path: 
     flow.deploy(small_run, tmp_path / "run", ("tensorrt-kit",), score_limit=0, seconds=0.05)
     found = flow.write_report(tmp_path / "run")
     assert "tensorrt-kit:f32: numerics were checked in ONNX Runtime on the graph in this bundle, not in TensorRT" in found.notes
-    assert "onnxruntime-not-tensorrt" in (tmp_path / "run/report/page.html").read_text()
+    assert "ort-not-tensorrt" in (tmp_path / "run/report/page.html").read_text()

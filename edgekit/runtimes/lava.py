@@ -44,6 +44,7 @@ class Lava(Runtime):
     """
 
     formats = ("lava",)
+    most_scored = 500  # each takes tens of milliseconds
     simulates = "Loihi 2 fixed point"
     exact = True
 

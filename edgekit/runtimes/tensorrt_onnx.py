@@ -13,15 +13,16 @@ HOST = "onnxruntime"
 
 
 class TensorRtOnnx(Runtime):
-    """Opens no plan and calls no TensorRT. Its times say nothing of a GPU, so they are marked as a simulator's."""
+    """Opens no plan and calls no TensorRT. Its times would say nothing of a GPU, so none are taken."""
 
     needs = ("onnxruntime",)
     formats = ("tensorrt",)
     simulates = "TensorRT's numerics"
+    timed = False
 
     def version(self) -> str:
-        """As in 'onnxruntime-not-tensorrt 1.32.0': tables show the first two words."""
-        return registry.find(Runtime, HOST).version().replace(HOST, f"{HOST}-not-tensorrt", 1)
+        """As in 'ort-not-tensorrt 1.32.0': tables show the first two words."""
+        return registry.find(Runtime, HOST).version().replace(HOST, "ort-not-tensorrt", 1)
 
     @contextmanager
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:
