@@ -2,6 +2,7 @@
 #   make demo    train, export, calibrate, verify and profile a small spiking network; the answers are on the screen
 #   make test    the tests that take seconds each        make test-all   all of them
 #   make lint    ruff and mypy                           make setup      the environment alone
+#   make rtx     TensorRT-RTX beside it, proprietary, for the tests that build with it
 # PYTHON=/path/to/python picks the interpreter (3.11 or newer; 3.11 is what the pins were tested with).
 # TORCH_ARGS=... is handed to pip when it installs torch, as in an index that holds CPU builds.
 
@@ -13,7 +14,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
-.PHONY: demo test test-all lint setup oracles clean
+.PHONY: demo test test-all lint setup oracles rtx clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.done-lava
@@ -32,6 +33,8 @@ lint: .venv/.done-edgekit
 setup: .venv/.done-lava .venv/.done-cpp
 
 oracles: .oracles/.done
+
+rtx: .venv/.done-rtx
 
 clean:
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -62,6 +65,11 @@ clean:
 	$(BIN)/edgekit setup cpp
 	$(BIN)/edgekit setup cpp_openvino
 	$(BIN)/edgekit setup cpp_aarch64_a53
+	touch $@
+
+# NVIDIA's TensorRT-RTX, proprietary, under NVIDIA's licence: installed only when asked for. Its tests run where it is.
+.venv/.done-rtx: .venv/.done-edgekit
+	$(PIP) -e '.[tensorrt-rtx]'
 	touch $@
 
 # Tools that tests compare edgekit with. Beside the environment, not in it: their requirements contradict its pins.

@@ -8,7 +8,6 @@ from pathlib import Path
 # Begin of the reason -> why CI cannot have what the test needs.
 ALLOWED = {
     "no gpu": "the machine that runs CI has none",
-    "no tensorrt-rtx": "proprietary, so nothing installs it unasked; where it is installed these tests run, and fail rather than skip",
 }
 if not os.environ.get("EDGEKIT_DATA"):
     ALLOWED["no data:"] = "no data folder was given to this run; .ci/run gives one where it lies beside the checkout"
