@@ -315,6 +315,10 @@ def estimate(bundle: Bundle, trained: Trained) -> list[Estimate]:
     ONNX and OpenVINO engines multiply zeros too, so they are charged the dense network; NIR and Lava, run by an
     event-driven chip, are charged for spikes.
     """
+    details = bundle.manifest.details
+    mixed = details.get("quantisation", {}).get("float_nodes") or "integer_layers" in details
+    if bundle.manifest.precision not in ("f32", "int8") or mixed:
+        return []  # no prices for 16 bits, nor for graphs that are float in part
     golden = bundle.golden()
     samples = len(next(iter(golden.inputs.values())))
     try:

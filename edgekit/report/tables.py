@@ -88,14 +88,15 @@ def answers(run: Run) -> Table:
         Column("ints off"), Column(f"{run.score_name}{percent}"), Column(f"trained{percent}", wide=True),
         Column("samples", wide=True), Column("MB"),
     )  # fmt: skip
-    rows: list[tuple[Cell, ...]] = []
-    for b in run.bundles:
-        rows += [_answer_row(run, b, v) for v in b.verifications] or [
-            _cells(b.label, *[NONE] * (len(columns) - 2), numbers.megabytes(b.bytes_total))
-        ]
-    # What no bundle of the run has is no column.
+    # What no bundle of the run has is no column; where all columns are there, 80 characters hold no versions.
     absent = {"SQNR dB": all(v.sqnr_db is None for v in checks), "spike flips": all(v.spike_flips is None for v in checks),
               "ints off": all(v.exact_mismatches is None for v in checks)}  # fmt: skip
+    name = numbers.engine_and_version if any(absent.values()) else numbers.engine
+    rows: list[tuple[Cell, ...]] = []
+    for b in run.bundles:
+        rows += [_answer_row(run, b, v, name(v.runtime)) for v in b.verifications] or [
+            _cells(b.label, *[NONE] * (len(columns) - 2), numbers.megabytes(b.bytes_total))
+        ]
     kept = [i for i, c in enumerate(columns) if not absent.get(c.head, False)]
     return Table(
         title="Same answers?",
@@ -113,10 +114,10 @@ def _answers_caption(absent: Mapping[str, bool]) -> str:
     return "; ".join(told)
 
 
-def _answer_row(run: Run, b: BundleRow, v: VerificationRow) -> tuple[Cell, ...]:
+def _answer_row(run: Run, b: BundleRow, v: VerificationRow, runtime: str) -> tuple[Cell, ...]:
     near = f" ({v.spike_flips_near} near)" if v.spike_flips and v.spike_flips_near is not None else ""
     return _cells(
-        b.label, numbers.engine_and_version(v.runtime), Cell("yes", "good") if v.passed else Cell("NO", "bad"),
+        b.label, runtime, Cell("yes", "good") if v.passed else Cell("NO", "bad"),
         numbers.difference(v.output_max_abs), numbers.difference(v.output_mean_abs),
         NONE if v.sqnr_db is None else f"{v.sqnr_db:.1f}",
         NONE if v.spike_flips is None else f"{v.spike_flips}{near}",

@@ -148,7 +148,7 @@ def _missing_in_training(run: Run) -> Iterator[tuple[str, str]]:
 
 def _unpriced(label: str, estimates: tuple[Estimate, ...]) -> Iterator[tuple[str, str]]:
     if not estimates:
-        yield "no energy estimate, operations were not counted", label
+        yield "no energy estimate: operations were not counted, or have no one price", label
     for e in estimates:
         if energy_range(e) is None:
             yield f"no energy estimate by {e.profile}, {e.reason or 'without a reason given'}", label
