@@ -51,7 +51,7 @@ def test_every_verb_has_help_and_json_and_its_line_in_the_list_is_its_own(verb: 
         (("report", "nowhere"), "nothing to report in nowhere"),
         (("data", "fetch", "imagenet"), "no data set 'imagenet'; there are: cifar10, mnist"),
         (("setup", "onnxruntime"), "needs no set-up beyond pip"),
-        (("setup", "lova"), "no runtime 'lova'; there are: cpp, cpp_aarch64_a53"),
+        (("setup", "lova"), "no runtime 'lova'; there are: aotinductor, cpp"),
         (("deploy", "nowhere", "--formats", "onxx"), "no format 'onxx'; there are"),
         (("profile", "nowhere", "--threads", "-1"), "--threads"),
     ],
