@@ -148,6 +148,12 @@ class Trials:
                     os.sched_setaffinity(0, before)
         return [statistics.median(t[TIMED // 5 :]) / 1e3 for t in taken]
 
+    def clip_rates(self, choice: Choice) -> dict[str, float]:
+        """Share of the values outside of its range, of the ten tensors where it is largest, on the samples held back."""
+        ranges, seen = self.ranges(choice), record(self.source, self.held_back)
+        rates = {n: r for g, model in self.models.items() for n, r in qdq.clip_rates(model, ranges[g], seen[g]).items()}
+        return dict(sorted(rates.items(), key=lambda item: -item[1])[:10])
+
     def unlike_test_data(self, choice: Choice) -> list[str]:
         """What shows that the test data is not like the calibration data: more noise, more values outside of the ranges."""
         model = self.source.manifest.model

@@ -143,8 +143,9 @@ def quantised_bundle(
             notes.append(f"slower than float here: {found['int8_us']:.0f} us against {found['float_us']:.0f} us on one thread")
         if not found["good"]:
             notes.append(f"even so {_missed(found, promise)}")
-        details = {"quantisation": {**found, "form": chosen.name, "method": chosen.method, "activations": chosen.activations,
-                                    "float_nodes": list(chosen.floats), "promise": promise, "slower": slower, "notes": notes}}  # fmt: skip
+        said = {"form": chosen.name, "method": chosen.method, "activations": chosen.activations, "float_nodes": list(chosen.floats),
+                "promise": promise, "slower": slower, "clip_rates": trials.clip_rates(chosen), "notes": notes}  # fmt: skip
+        details = {"quantisation": {**found, **said}}
         manifest = dataclasses.replace(
             trials.plain, precision="int8", variant=variant, lineage=lineage, details=details, files={},
             allowed=Allowed(score_drop=promise, sqnr_db=_floors(trials, chosen)),

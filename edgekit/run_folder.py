@@ -77,6 +77,7 @@ def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
         bytes_total=sum((bundle.folder / f).stat().st_size for f in bundle.manifest.files if not golden_files([f])),
         verifications=read("verify", VerificationRow.from_json),
         measurements=read("profile", Measurement.from_json),
+        imported=read("imported", lambda data: Measurement.from_json({k: v for k, v in data.items() if k != "imported"})),
         estimates=tuple(recipes.fill(Estimate, e, "estimate") for e in stored["estimates"]),
     )  # fmt: skip
 

@@ -154,3 +154,22 @@ def test_the_command_prints_one_json_document_and_no_traceback(bundle: Bundle, t
     assert "imported, VALID" in edgekit(texts["log"]).stdout
     done = edgekit(bundle.folder / "bundle.json")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_the_report_shows_it_apart_from_times_made_here(tmp_path: Path):
+    """A table of its own, with the device; what the tool did not say is a dash."""
+    from edgekit.report import tables, words
+    from edgekit.report.data import BundleRow, Run
+
+    elsewhere = Measurement(
+        runtime="trtexec", device="Orin Nano, 15 W", threads=None, pinned=None, load_ms=None, first_run_ms=None, warm_up_runs=None,
+        latency_p50_ms=1.5, latency_p90_ms=None, latency_min_ms=1.4, samples=0, preempted_samples=None, latency_undisturbed_p50_ms=None,
+        memory_peak_mb=None, verdict="VALID", reasons=("measured elsewhere",), kind="imported",
+    )  # fmt: skip
+    bundle = BundleRow("tensorrt-kit:f32", "tensorrt", "f32", "b", 10, "0" * 64, (), (), (), (elsewhere,))
+    run = Run("r", "own model", "accuracy", 0, (), (bundle,), {}, {}, ())
+    assert Run.from_json(run.to_json()) == run
+    table = next(t for t in tables.all_tables(run) if t.title == "Times from other devices")
+    assert [c.text for c in table.rows[0]] == ["tensorrt-kit:f32", "Orin Nano, 15 W", "trtexec", "1.50", "-", "1.40", "-", "VALID"]
+    assert any("Orin Nano, 15 W: measured elsewhere" in note for note in words.notes(run))
+    assert not any(t.title == "Time and memory" for t in tables.all_tables(run))

@@ -46,6 +46,8 @@ def _show(found: Mapping[str, Any]) -> None:
     same = "" if found["same_answers"] is None else f", {100 * found['same_answers']:.1f} % of the answers unchanged"
     click.echo(f"  form      {found['form']}: SQNR {found['sqnr_db']:.1f} dB{same}")
     click.echo(f"  latency   {found['int8_us']:.0f} us, float {found['float_us']:.0f} us (one thread, onnxruntime)")
+    tensor, rate = next(iter(found["clip_rates"].items()), ("", 0.0))
+    click.echo(f"  clipped   {100 * rate:.2f} % of the values of '{tensor}', the most of all tensors, on samples held back")
     for row in found.get("candidates", ()):
         share = "-" if row["same_answers"] is None else f"{100 * row['same_answers']:.1f} %"
         click.echo(f"  tried     {row['form']:<16} {row['sqnr_db']:6.1f} dB  {share:>7}  {row['latency_us']:6.0f} us")

@@ -74,6 +74,7 @@ class BundleRow:
     verifications: tuple[VerificationRow, ...]
     measurements: tuple[Measurement, ...]
     estimates: tuple[Estimate, ...]
+    imported: tuple[Measurement, ...] = ()  # by other tools, on other machines
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ class Table:
 
 
 def all_tables(run: Run) -> tuple[Table, ...]:
-    """Training, answers, time and one table of estimates a price profile; those that have rows."""
-    return tuple(t for t in (training(run), answers(run), times(run), *estimates(run)) if t.rows)
+    """Training, answers, time, times from elsewhere, and one table of estimates a price profile; those that have rows."""
+    return tuple(t for t in (training(run), answers(run), times(run), imported(run), *estimates(run)) if t.rows)
 
 
 def _cells(*values: str | Cell) -> tuple[Cell, ...]:
@@ -152,6 +152,26 @@ def _time_row(b: BundleRow, m: Measurement) -> tuple[Cell, ...]:
         *(Cell(v, "dim" if simulated else "") for v in ms), f"{m.samples:,}", word, f"{m.memory_peak_mb:,.0f}",
         numbers.significant(m.load_ms), numbers.significant(m.first_run_ms), numbers.significant(m.energy_mj),
     )  # fmt: skip
+
+
+def imported(run: Run) -> Table:
+    """A row per measurement that another tool made on another machine; never in one table with those made here."""
+    return Table(
+        title="Times from other devices",
+        kind="measured",
+        columns=(
+            Column("bundle", is_text=True), Column("device", is_text=True), Column("by", is_text=True), Column("p50 ms"),
+            Column("p90 ms"), Column("min ms"), Column("n"), Column("verdict", is_text=True),
+        ),
+        rows=tuple(_imported_row(b, m) for b in run.bundles for m in b.imported),
+        caption="measured elsewhere by another tool and imported; the bundle was not verified there",
+    )  # fmt: skip
+
+
+def _imported_row(b: BundleRow, m: Measurement) -> tuple[Cell, ...]:
+    ms = [numbers.significant(v) for v in (m.latency_p50_ms, m.latency_p90_ms, m.latency_min_ms)]
+    word = Cell(m.verdict, "good" if m.verdict == "VALID" else "bad")
+    return _cells(b.label, m.device, m.runtime, *ms, f"{m.samples:,}" if m.samples else NONE, word)
 
 
 def estimates(run: Run) -> tuple[Table, ...]:

@@ -181,4 +181,7 @@ def _missing_in_bundles(run: Run) -> Iterator[tuple[str, str]]:
                 yield f"{m.verdict}, {reason}", f"{b.label} on {numbers.engine(m.runtime)}{threads}"
             if m.energy_mj is None:
                 yield f"energy was not measured: {m.energy_reason}", ""
+        for m in b.imported:
+            for reason in m.reasons:
+                yield f"{m.device}: {reason}", b.label
         yield from _unpriced(b.label, b.estimates)
