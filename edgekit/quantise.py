@@ -124,7 +124,7 @@ class Trials:
         """All outputs over the batches, one behind the other."""
         with registry.find(Runtime, "onnxruntime").open(bundle) as session:
             found = [session.run(b) for b in batches]
-        return {n: np.concatenate([f[n] for f in found]) for n in found[0]}
+        return {n: np.concatenate([np.atleast_1d(f[n]) for f in found]) for n in found[0]}
 
     def times_us(self, choices: list[Choice]) -> list[float]:
         """Median microseconds of one sample: of the float bundle first, then of each form; one pinned thread, in turns."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bundle import Allowed, Bundle, Lineage, done_already
+from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress
 from edgekit.qdq import METHODS, Choice
 from edgekit.quantise import Trial, Trials
@@ -137,6 +138,8 @@ def quantised_bundle(
         else:
             found = search(trials, forms, promise, progress)
         chosen: Choice = found.pop("choice")
+        if not any(n.op_type == "QuantizeLinear" for g in trials.graphs(chosen).values() for n in g.graph.node):
+            raise EdgekitError(_nothing(source, trials, promise))
         slower = found["int8_us"] >= found["float_us"]
         notes = trials.unlike_test_data(chosen)
         if slower:
@@ -153,6 +156,15 @@ def quantised_bundle(
         made = trials.write(chosen, out, manifest)
     cache.unlink(missing_ok=True)
     return made
+
+
+def _nothing(source: Bundle, trials: Trials, promise: float) -> str:
+    if not trials.nodes:
+        return f"nothing in {source.folder} is quantised: no convolution or matrix product with constant weights is in it; keep it in f32"
+    return (
+        f"every layer of {source.folder} had to stay float to lose no more than {100 * promise:g} points; keep it in f32, or allow "
+        "more with --max-score-drop"
+    )
 
 
 def _missed(found: Mapping[str, Any], promise: float) -> str:

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from edgekit import flow, qdq, registry
 from edgekit.bundle import Bundle, open_bundle
+from edgekit.errors import EdgekitError
 from edgekit.intake import Wishes
 from edgekit.parts import Runtime
 from edgekit.qdq import Choice
@@ -236,6 +237,19 @@ def test_bad_data_is_one_sentence(digits: Path, tmp_path: Path, arguments: list[
     command = [sys.executable, "-m", "edgekit", "export", str(digits / "model.onnx"), "--format", "onnx:int8", "--out", "q", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2 and says in " ".join(done.stderr.split()) and "Traceback" not in done.stderr, done.stderr
+    assert not (tmp_path / "q").exists()
+
+
+def test_a_model_without_layers_to_quantise_is_told_so(tmp_path: Path):
+    from onnx import TensorProto, helper
+
+    values = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 4])] for n in "xy"]
+    graph = helper.make_graph([helper.make_node("LpNormalization", ["x"], ["y"])], "g", *values)
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    np.savez(tmp_path / "c.npz", x=np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32))
+    source = flow.export(str(tmp_path / "m.onnx"), "onnx", tmp_path / "f", Wishes(calibration=str(tmp_path / "c.npz")))
+    with pytest.raises(EdgekitError, match="no convolution or matrix product with constant weights"):
+        flow.calibrate(source.folder, "int8", tmp_path / "q")
     assert not (tmp_path / "q").exists()
 
 
