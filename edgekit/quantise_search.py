@@ -129,6 +129,10 @@ def quantised_bundle(
     cache = out.parent / f"{out.name}.search.json"
     with quiet():
         trials = Trials(source, cache)
+        if not trials.nodes:
+            raise EdgekitError(
+                f"nothing in {source.folder} is worth quantising: no convolution or matrix product with constant weights is in it; keep it in f32"
+            )
         if len(forms.choices) == 1:
             choice = forms.choices[0]
             trial = trials.trial(choice)
@@ -139,7 +143,10 @@ def quantised_bundle(
             found = search(trials, forms, promise, progress)
         chosen: Choice = found.pop("choice")
         if not any(n.op_type == "QuantizeLinear" for g in trials.graphs(chosen).values() for n in g.graph.node):
-            raise EdgekitError(_nothing(source, trials, promise))
+            raise EdgekitError(
+                f"every layer of {source.folder} had to stay float to lose no more than {100 * promise:g} points; keep it in f32, "
+                "or allow more with --max-score-drop"
+            )
         slower = found["int8_us"] >= found["float_us"]
         notes = trials.unlike_test_data(chosen)
         if slower:
@@ -156,15 +163,6 @@ def quantised_bundle(
         made = trials.write(chosen, out, manifest)
     cache.unlink(missing_ok=True)
     return made
-
-
-def _nothing(source: Bundle, trials: Trials, promise: float) -> str:
-    if not trials.nodes:
-        return f"nothing in {source.folder} is quantised: no convolution or matrix product with constant weights is in it; keep it in f32"
-    return (
-        f"every layer of {source.folder} had to stay float to lose no more than {100 * promise:g} points; keep it in f32, or allow "
-        "more with --max-score-drop"
-    )
 
 
 def _missed(found: Mapping[str, Any], promise: float) -> str:
