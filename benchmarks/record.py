@@ -127,8 +127,9 @@ def deployed(data: dict[str, Any]) -> list[str]:
     lines = [f"## `{data['command'].split('; ')[-1]}`", ""]
     lines += ["| bundle | runtime | score | SQNR dB | MB | p50 ms, one pinned thread | times as fast as float |", "|---|---|---|---|---|---|---|"]
     for r in data["rows"]:
+        timed = f"{r['latency_p50_ms']:.3f} ({r['verdict']})" if "latency_p50_ms" in r else "-"
         cells = [r["bundle"], r["runtime"], f"{r['score']:.4f} ({r['samples']})", f"{r['sqnr_db']:.1f}" if "sqnr_db" in r else "-",
-                 f"{r['size_mb']:.2f}", f"{r['latency_p50_ms']:.3f} ({r['verdict']})", r.get("times_as_fast_as_float", "-")]  # fmt: skip
+                 f"{r['size_mb']:.2f}", timed, r.get("times_as_fast_as_float", "-")]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return [*lines, ""]
 
