@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from edgekit.measurement import Progress, silent
 from edgekit.program import Program
 from edgekit.signature import Signature
 from edgekit.spiking_net import SpikingNet
+from edgekit.sysfs import HERE, Tree
 
 if TYPE_CHECKING:
     import torch
@@ -237,13 +238,48 @@ class Runtime(Part):
         raise EdgekitError("this runtime needs no set-up beyond pip")
 
 
+@dataclass(frozen=True)
+class Channel:
+    """One rail, zone or device that a meter reads."""
+
+    name: str  # as the kernel or the maker labels it
+    quantity: Literal["energy", "power"]  # joules since some start, or watts now
+    resolution: float  # J or W of its smallest step
+    refresh_s: float = 0.0  # how often the source itself is updated; 0: at every reading
+    wraps_at_j: float | None = None  # an energy counter begins again at this value
+    files: tuple[str, ...] = ()  # what is read for it, where it is files: another machine can read them without Python
+    command: str = ""  # what is run for it instead, where it is a program's output: parse() takes it by this text
+
+
+class Readout(ABC):
+    """An opened meter. `total` names the channels whose sum is the scope's figure; others are shown and not added."""
+
+    channels: tuple[Channel, ...]
+    total: tuple[str, ...]
+    scope: str  # "package (no board, no supply)", "module input VDD_IN"
+    notes: tuple[str, ...] = ()  # what a reader of the figure should know
+
+    @abstractmethod
+    def read(self) -> tuple[float | None, ...]:
+        """A value a channel now, in J or W, raw (not unwrapped, not clamped); None where the source did not answer."""
+
+    def parse(self, texts: Mapping[str, str | None]) -> tuple[float | None, ...]:
+        """The same from the texts of the channels' files, read by somebody else."""
+        raise EdgekitError("this meter is no set of files, so that another machine cannot read it without Python")
+
+    def close(self) -> None:  # noqa: B027 - most meters open nothing
+        """Give back what was opened."""
+
+
 class Meter(Part):
-    """Joules used since start, from one counter."""
+    """Energy or power from one kind of source. `kind`: "counter" where a register models it, "measured" for a sensor."""
+
+    kind: ClassVar[Literal["measured", "counter"]] = "measured"
 
     @abstractmethod
-    def available(self) -> str:
-        """Empty when the counter can be read here, else the reason why not."""
+    def available(self, tree: Tree = HERE) -> str:
+        """Empty when it can be read in `tree`, else the reason why not and what to do, in one sentence."""
 
     @abstractmethod
-    def energy_j(self) -> float | None:
-        """The counter now, in joules; None when it cannot be read."""
+    def open(self, tree: Tree = HERE) -> Readout:
+        """Find the channels. EdgekitError with the reason of available() when there are none."""

@@ -56,7 +56,7 @@ def test_a_part_that_needs_something_names_an_extra_that_brings_it(kind, name):
     core = {"numpy", "click", "rich", "onnx", "onnxruntime", "safetensors"}
     assert part.extra or set(part.needs) <= core, f"{name} needs {part.needs} but names no extra"
     brought = {re.split(r"[\[<>=!~; ]", d)[0].replace("-", "_").lower() for d in extras.get(part.extra, [])}
-    imports_as = {"scikit_learn": "sklearn", "lightning_fabric": "lightning_fabric", "pillow": "pil"}
+    imports_as = {"scikit_learn": "sklearn", "lightning_fabric": "lightning_fabric", "pillow": "pil", "nvidia_ml_py": "pynvml"}
     brought |= {imports_as[b] for b in brought & imports_as.keys()}
     assert {n.split(".")[0].lower() for n in part.needs} <= brought | core
 
@@ -98,7 +98,7 @@ def test_every_format_can_be_opened():
 def test_a_target_names_runtimes_and_a_meter_that_exist(name):
     device = target.load(name)
     assert set(device.runtimes) <= set(registry.names(Runtime))
-    assert device.meter in registry.names(Meter)
+    assert device.meter in (*registry.names(Meter), "auto")
     precisions = {label.split(":")[1] for label in made_here()}
     assert set(device.precisions) & precisions
 

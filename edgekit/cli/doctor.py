@@ -16,7 +16,7 @@ def command(as_json: bool) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
     import edgekit
-    from edgekit import data, profile, registry
+    from edgekit import data, energy, profile, registry
     from edgekit.parts import Meter, Runtime
 
     libraries = {}
@@ -30,6 +30,8 @@ def command(as_json: bool) -> None:
         "altair",
         "scikit-learn",
         "lightning-fabric",
+        "asyncssh",
+        "distributed",
     ):
         try:
             libraries[name] = version(name)
@@ -42,7 +44,7 @@ def command(as_json: bool) -> None:
         runtimes[name] = (
             f"needs {', '.join(absent)}: {registry.install_hint(part)}" if absent else part.ready() or "ready"
         )
-    meters = {n: registry.load(Meter, n).available() or "ready" for n in registry.names(Meter)}
+    meters = {n: energy.why_not(registry.load(Meter, n)) or "ready" for n in registry.names(Meter)}
     where = {n: str(data.folder(n) or "not here: edgekit data fetch " + n) for n in data.DATASETS}
     facts = {
         "edgekit": edgekit.__version__, "python": platform.python_version(), "system": platform.platform(),
