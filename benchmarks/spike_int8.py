@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit import files, flow, registry, spiking_net
+from edgekit import examine, files, flow, registry, spiking_net
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.parts import Runtime
+from edgekit.process_run import Request
 from edgekit.profile import device_name
 from edgekit.task import task_of
 
@@ -37,7 +38,7 @@ def main(run: Path) -> int:
         exact += [count(bundle, "openvino", {"ONEDNN_MAX_CPU_ISA": isa}) for isa in ("AVX2", "AVX512_CORE", "AVX2_VNNI")]
         exact += emulated(bundle, Path(folder))
         timed = [latency(f) for f in (flow.export(run, "onnx", Path(folder) / "f32"), bundle)]
-        scores = {name: flow.verify(bundle, name).score for name in ("onnxruntime", "openvino")}
+        scores = {name: examine.verify(bundle, name).score for name in ("onnxruntime", "openvino")}
         json.dump({
             "command": "python benchmarks/spike_int8.py RUN_FOLDER", "network": bundle.manifest.name, "machine": device_name(),
             "integer_layers": bundle.manifest.details["integer_layers"], "score": scores,
@@ -94,8 +95,8 @@ def latency(bundle: Bundle) -> dict[str, object]:
     row: dict[str, object] = {"bundle": bundle.label}
     for engine in ("onnxruntime", "openvino"):
         if not bundle.read_evidence(f"verify-{engine}"):
-            flow.verify(bundle, engine, 0)
-        found = flow.profile(bundle, engine, 1, 1.0)
+            examine.verify(bundle, engine, 0)
+        found = examine.profile(bundle, Request(engine))
         row[engine] = {"latency_p50_ms": found.latency_p50_ms, "latency_min_ms": found.latency_min_ms, "verdict": found.verdict}
     return row
 

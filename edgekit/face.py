@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import flow, registry
+from edgekit import examine, registry
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.errors import EdgekitError
 from edgekit.intake import Wishes
@@ -41,7 +41,7 @@ class Opened:
     def __init__(self, bundle: Bundle, runtime: str = "", threads: int = 0) -> None:
         self.bundle = bundle
         self._stack = ExitStack()
-        self._session = self._stack.enter_context(flow.runtime_of(bundle, runtime).open(bundle, threads=threads))
+        self._session = self._stack.enter_context(examine.runtime_of(bundle, runtime).open(bundle, threads=threads))
 
     def run(self, seed: int | None = None, **inputs: np.ndarray) -> Mapping[str, np.ndarray]:
         """One inference over whole inputs: the outputs by name."""

@@ -78,6 +78,14 @@ def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     save_file({n: np.require(a, requirements="C") for n, a in tensors.items()}, path)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], facts: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file atomically; `facts` go into its header."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    write_bytes(path, save({n: np.require(a, requirements="C") for n, a in tensors.items()}, dict(facts or {})))
+
+
 @contextmanager
 def folder_draft(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes `out` when the block ends well and vanishes when it does not.

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit import intake, registry, report, spiking_net
+from edgekit import examine, intake, registry, report
 from edgekit import recipe as recipes
 from edgekit.bundle import MANIFEST, Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError, Missing, NotEqual, no_such
-from edgekit.estimate import Estimate, count, count_ann, price, prices_of
 from edgekit.files import canonical_json, remove_drafts, write_text
 from edgekit.intake import Wishes
-from edgekit.measurement import Measurement, Progress, silent
+from edgekit.measurement import Progress, silent
 from edgekit.parts import Calibrator, Family, Runtime, Trained
-from edgekit.profile import profile as profile_bundle
+from edgekit.process_run import Request
 from edgekit.program import fusable
 from edgekit.report.data import Run
-from edgekit.route import Step, all_runtimes_of, all_steps, route, runtimes_of
+from edgekit.route import Step, all_steps, route, runtimes_of
 from edgekit.run_folder import DEFAULT_FORMATS, REFUSED, read_run, refused_formats
-from edgekit.verify import Verification
-from edgekit.verify import verify as verify_bundle
-from edgekit.verify_apart import verify_apart
 
 OWN_FORMATS = ("onnx", "openvino")  # of a user's own model; with calibration data these as well:
 OWN_QUANTISED = ("onnx:int8", "openvino:int8", "openvino:bf16")
-THREADS = (1, 0)  # one pinned thread, and all
 
 
 def run(recipe: Path | str, out: Path, formats: Sequence[str] = (), progress: Progress = silent, **options: Any) -> Run:
@@ -52,9 +46,10 @@ def train(recipe: Path | str, out: Path, progress: Progress = silent, devices: i
     return family.fit(options, out / "train", progress, devices, nodes)
 
 
-def deploy(
-    source: Path | str, out: Path, formats: Sequence[str] = DEFAULT_FORMATS, progress: Progress = silent,
+def deploy(  # noqa: PLR0913 - what a person can choose of the whole flow
+    source: Path | str, out: Path, formats: Sequence[str] = DEFAULT_FORMATS, progress: Progress = silent, *,
     score_limit: int | None = None, seconds: float = 1.0, allow_missing: bool = False, wishes: Wishes | None = None,
+    processes: int = 5,
 ) -> list[Bundle]:  # fmt: skip
     """Export a checkpoint or a user's own model (by `wishes`) to every format wished (and what lies on the way), verify
     each, profile each that passed."""
@@ -78,7 +73,7 @@ def deploy(
     write_text(out / REFUSED, canonical_json(refused))
     for i, bundle in enumerate(bundles.values()):
         progress(f"verify and profile {bundle.label}", i, len(bundles))
-        _examine(bundle, trained, skipped, score_limit, seconds)
+        examine.deployed(bundle, trained, skipped, score_limit, Request(seconds=seconds, processes=processes))
     progress("deploy", len(bundles), len(bundles))
     return list(bundles.values())
 
@@ -194,104 +189,6 @@ def check_ready(formats: Sequence[str], allow_missing: bool = False) -> dict[str
     return lacking
 
 
-def verify(bundle: Bundle, runtime: str = "", score_limit: int | None = None) -> Verification:
-    """Verify on one runtime (default: the format's first) and store the evidence. NotEqual is the caller's to raise."""
-    name = runtime or _ready_runtimes(bundle)[0]
-    part = _runtime_for(bundle, name)
-    found = verify_bundle(bundle, part, score_limit)
-    bundle.write_evidence(f"verify-{name}", found.to_json())
-    return found
-
-
-def verify_everywhere(
-    bundles: Sequence[Bundle], score_limit: int = 0, progress: Progress = silent
-) -> tuple[list[tuple[Bundle, str, Verification]], dict[str, str]]:
-    """Verify on every runtime that opens a bundle and is ready here, storing the evidence; and {runtime: why it is not}."""
-    found: list[tuple[Bundle, str, Verification]] = []
-    absent: dict[str, str] = {}
-    for i, bundle in enumerate(bundles):
-        progress("verify", i, len(bundles))
-        for name in all_runtimes_of(bundle.manifest.format):
-            part = registry.load(Runtime, name)
-            lacking = registry.missing(part)
-            reason = f"needs {', '.join(lacking)}: {registry.install_hint(part)}" if lacking else part.ready()
-            if reason:
-                absent[name] = reason
-            else:
-                found.append((bundle, name, verify_apart(bundle, name, score_limit)))
-    progress("verify", len(bundles), len(bundles))
-    return found, absent
-
-
-def profile(bundle: Bundle, runtime: str = "", threads: int = 1, seconds: float = 1.0) -> Measurement:
-    """Profile on one runtime; refuses a bundle that was not verified there."""
-    name = runtime or _ready_runtimes(bundle)[0]
-    if not _runtime_for(bundle, name).timed:
-        raise EdgekitError(f"{name} is not timed: it runs another engine than the one that {bundle.folder} is for")
-    evidence = bundle.read_evidence(f"verify-{name}")
-    if not evidence or evidence["failures"]:
-        raise EdgekitError(
-            f"{bundle.folder} has not passed `edgekit verify` on {name}: no figure is given for a wrong answer"
-        )
-    found = profile_bundle(bundle, name, threads, seconds)
-    bundle.write_evidence(f"profile-{name}-{threads or 'all'}", found.to_json())
-    return found
-
-
-def runtime_of(bundle: Bundle, name: str = "") -> Runtime:
-    """The runtime of that name, or the format's first that is ready, once it is sure that it opens the bundle."""
-    return _runtime_for(bundle, name or _ready_runtimes(bundle)[0])
-
-
-def _runtime_for(bundle: Bundle, name: str) -> Runtime:
-    part = registry.find(Runtime, name)
-    opens = (*part.formats, *part.also_opens)
-    if bundle.manifest.format not in opens:
-        raise EdgekitError(
-            f"runtime '{name}' opens {', '.join(opens)}, but {bundle.folder} holds {bundle.manifest.format}; "
-            f"it runs on: {', '.join(all_runtimes_of(bundle.manifest.format))}"
-        )
-    if reason := part.ready():
-        raise Missing(f"runtime '{name}' is not ready: {reason}")
-    return part
-
-
-def _ready_runtimes(bundle: Bundle) -> list[str]:
-    names = runtimes_of(bundle.manifest.format)
-    ready = [
-        n for n in names if not registry.missing(registry.load(Runtime, n)) and not registry.load(Runtime, n).ready()
-    ]
-    if not ready:
-        raise Missing(
-            f"no runtime for {bundle.manifest.format} is ready; there are: {', '.join(names)}; see `edgekit parts`"
-        )
-    return sorted(ready, key=lambda n: n != bundle.manifest.format)
-
-
-def _examine(
-    bundle: Bundle, trained: Trained, skipped: Mapping[str, str], score_limit: int | None, seconds: float
-) -> None:
-    """Verify and profile on every runtime of the bundle's format, unless that is done; estimate its energy."""
-    for name in _ready_runtimes(bundle):
-        if name in skipped:
-            continue
-        stored = bundle.read_evidence(f"verify-{name}")
-        found = Verification.from_json(stored) if stored else verify(bundle, name, score_limit)
-        if not found.passed:
-            continue  # no figure for a wrong answer; require_all tells of it when all bundles have been seen
-        # The integer reference is there to be right; timing it would say nothing.
-        if not registry.load(Runtime, name).timed:
-            continue
-        timed = name == bundle.manifest.format or len(runtimes_of(bundle.manifest.format)) == 1
-        threads = THREADS if not registry.load(Runtime, name).simulates else (1,)
-        for n in threads if timed or name == "onnxruntime" else ():
-            if bundle.read_evidence(f"profile-{name}-{n or 'all'}") is None:
-                profile(bundle, name, n, seconds)
-    if bundle.read_evidence("estimate") is None:
-        estimates = [dataclasses.asdict(e) for e in estimate(bundle, trained)]
-        bundle.write_evidence("estimate", {"estimates": estimates})
-
-
 def require_all(bundles: Sequence[Bundle], out: Path) -> None:
     """Raise NotEqual when a stored verification failed (bundle, engine, difference), EdgekitError when a format was refused."""
     told = []
@@ -307,35 +204,6 @@ def require_all(bundles: Sequence[Bundle], out: Path) -> None:
         made = ", ".join(b.label for b in bundles) or "none"
         why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
         raise EdgekitError(f"not every format could be made ({why}); there are: {made}")
-
-
-def estimate(bundle: Bundle, trained: Trained) -> list[Estimate]:
-    """The price of one inference from exact operation counts on the golden inputs.
-
-    ONNX and OpenVINO engines multiply zeros too, so they are charged the dense network; NIR and Lava, run by an
-    event-driven chip, are charged for spikes.
-    """
-    details = bundle.manifest.details
-    mixed = details.get("quantisation", {}).get("float_nodes") or "integer_layers" in details
-    if bundle.manifest.precision not in ("f32", "int8") or mixed:
-        return []  # no prices for 16 bits, nor for graphs that are float in part
-    golden = bundle.golden()
-    samples = len(next(iter(golden.inputs.values())))
-    try:
-        own = sorted(bundle.folder.glob("*_net.safetensors"))
-        net = spiking_net.load(own[0]) if own else trained.spiking_net()
-    except EdgekitError:
-        return []
-    arithmetic = prices_of("horowitz45-fp32" if bundle.manifest.precision == "f32" else "horowitz45-int8")
-    if own and bundle.manifest.format not in ("onnx", "openvino"):
-        answers = {**golden.probes, **golden.exact}  # an integer network spikes for itself
-        counts = count(net, {p.name: answers[p.name] for p in net.populations if p.spiking})
-    else:
-        counts = count_ann(net, samples)
-    found = [price(counts, arithmetic, memory) for memory in (False, True)]
-    if bundle.manifest.format == "lava":
-        found += [price(counts, prices_of(name), True) for name in ("loihi1-davies2018", "loihi1-sanafe", "loihi2")]
-    return found
 
 
 def write_report(out: Path) -> Run:

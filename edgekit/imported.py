@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import files
+from edgekit import files, quantiles
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError, no_such
 from edgekit.measurement import Measurement, Verdict
@@ -38,7 +38,7 @@ def import_measurement(bundle: Bundle, sources: Sequence[Path], device: str = ""
     found = _measurement(log, times, rails, device or (log.facts.get("device", "") if log else ""), _alone(bundle, graph))
     name = f"imported-{graph}-{re.sub(r'[^a-z0-9]+', '-', found.device.lower()).strip('-')}"
     more: dict[str, Any] = {"graph": graph, "sources": {p.name: files.sha256_of(p) for p in sources}}
-    for key, output in (("log", log), ("layers", layers), ("rails", rails)):
+    for key, output in (("log", log), ("times", times), ("layers", layers), ("rails", rails)):
         if output is not None:
             more[key] = dataclasses.asdict(output)
     bundle.write_evidence(name, {**found.to_json(), "imported": more})
@@ -75,7 +75,8 @@ def _measurement(log: Log | None, times: Times | None, rails: Rails | None, devi
         load_ms=None, first_run_ms=None, warm_up_runs=int(said["warm_up_runs"]) if "warm_up_runs" in said else None,
         latency_p50_ms=p50, latency_p90_ms=p90, latency_min_ms=least, samples=counted, preempted_samples=None,
         latency_undisturbed_p50_ms=None, memory_peak_mb=None, verdict=verdict, reasons=tuple(reasons), energy_mj=None,
-        energy_reason=power if rails else "no power was given", kind="imported", samples_ms=tuple(float(f"{t:.6g}") for t in samples),
+        energy_reason=power if rails else "no power was given", kind="imported", percentiles=quantiles.percentiles(samples) if times else (),
+        histogram=quantiles.histogram(samples, np.zeros(len(samples), bool)) if times else None,
     )  # fmt: skip
 
 

@@ -1,192 +1,156 @@
-"""How long one inference takes, in a fresh process: load, first run, warm-up and steady state apart.
+"""How long one query takes and what it uses: several fresh processes are timed while the machine is watched from outside.
 
-    |-- load --|- first run -|- warm-up: until the median stands -|-- steady state: every sample kept --|
-
-One inference at a time, batch 1, on buffers bound once. A sample during which the scheduler took the core away
-(involuntary context switch of this thread) is marked; p50 / min above 1.5 makes the whole run NOISY.
+The processes only time (edgekit/profile_child.py). This one waits, reads the state of the machine and the meter on the
+other cores, and reduces the rows to a Measurement (edgekit/summary.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
-import resource
-import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 import edgekit
-from edgekit import registry
-from edgekit.bundle import Bundle, open_bundle
+from edgekit import conditions as machine
+from edgekit import energy, registry, scenarios, summary
+from edgekit import target as targets
+from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
-from edgekit.measurement import Measurement, Verdict
-from edgekit.parts import Meter, Runtime
+from edgekit.measurement import Conditions, Measurement, Progress, silent
+from edgekit.parts import Runtime
+from edgekit.process_run import ProcessRun, Request
+from edgekit.summary import Metered, Setup
+from edgekit.sysfs import HERE, Tree
+from edgekit.watch import Watch
 
-WINDOW = 20  # samples in a warm-up window
-STEADY = 0.05  # warm-up ends when three windows' medians lie within this share
-NOISY_RATIO = 1.5  # p50 / min above it: other work on the cores decides the figures
-NOISY_SHARE = 0.1  # of samples preempted
 CHILD_LIMIT_S = 600
+WATCH_S = 0.05  # between readings of the machine's state
+T = TypeVar("T")
 
 
-def profile(bundle: Bundle, runtime: str, threads: int = 1, seconds: float = 1.0) -> Measurement:
-    """Measure in a child process. threads 1 = one thread pinned to one core, 0 = all cores, not pinned."""
-    registry.find(Runtime, runtime)
-    command = [
-        sys.executable,
-        "-m",
-        "edgekit.profile",
-        str(bundle.folder.absolute()),
-        runtime,
-        str(threads),
-        str(seconds),
-    ]
+@dataclass(frozen=True)
+class Profiled:
+    """A measurement, and every sample of it with the state of the machine beside it (columns: summary.table)."""
+
+    measurement: Measurement
+    samples: Mapping[str, np.ndarray]
+
+
+def profile(
+    bundle: Bundle, request: Request, *, target: str = "host", meter: str = "auto", tree: Tree = HERE, progress: Progress = silent
+) -> Profiled:
+    """Time a bundle on one runtime of this machine. EdgekitError when the engine or a process fails.
+
+    meter: a meter part; "auto" takes the first that can be read here. tree: where the state of the machine is read.
+    """
+    runtime = registry.find(Runtime, request.runtime)
+    scenarios.samples_per_query(bundle, request)
+    if request.scenario == "stream":
+        scenarios.period_of(bundle, request.rate_hz)
+    if runtime.simulates:
+        request = Request(**{**request.to_json(), "processes": 1, "scenario": "single"})
+    runs, seen = watched([(bundle, request)] * request.processes, tree, progress)
+    metered = Metered(reason="a simulator's energy says nothing of a device")
+    if not runtime.simulates:
+        metered = measured_energy(bundle, request, meter, tree)
+    setup = Setup(runs[0].facts.engine, device_name(), target, request.threads, request.scenario, runtime.simulates)
+    found = summary.summarise(runs, seen.conditions(runs), setup, metered, seen.failed)
+    return Profiled(found, summary.table(runs, found.conditions, seen.start_ns))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The state of the machine over some processes: readings as edgekit/conditions.py takes them."""
+
+    readings: machine.Readings
+    tree: Tree
+    start_ns: int
+    failed: str
+
+    def conditions(self, runs: Sequence[ProcessRun]) -> Conditions:
+        """Reduced to the times of the samples, with the clock of the core that was used."""
+        spans = [(int(r.start_ns[0]), int(r.start_ns[-1] + r.wall_ns[-1])) for r in runs]
+        return machine.reduce(self.readings, self.tree, self.start_ns, runs[0].facts.pinned_to, spans)
+
+
+def watched(jobs: Sequence[tuple[Bundle, Request]], tree: Tree = HERE, progress: Progress = silent) -> tuple[list[ProcessRun], Seen]:
+    """Time one fresh process a job, one after the other in this order, while the machine's state is read."""
+    start = time.monotonic_ns()
+    paths = machine.files(tree)
+    runs = []
+    with Watch(_on_other_cores(machine.reader(tree, paths)), WATCH_S) as watch, tempfile.TemporaryDirectory(prefix="edgekit-profile-") as work:
+        for i, (bundle, request) in enumerate(jobs):
+            progress(f"time {bundle.label}", i, len(jobs))
+            samples = Path(work) / f"{i}.safetensors"
+            told = child(bundle, request, [str(i), str(samples)])
+            runs.append(ProcessRun.load(samples, told["facts"]))
+    if jobs:
+        progress(f"time {jobs[-1][0].label}", len(jobs), len(jobs))
+    return runs, Seen(watch.readings, tree, start, watch.failed)
+
+
+def measured_energy(bundle: Bundle, request: Request, meter: str = "auto", tree: Tree = HERE) -> Metered:
+    """Energy and power over time by a meter, of a process of its own; without one, the reason."""
+    found, reason = energy.choose(meter, tree)
+    if found is None or not request.energy_seconds:
+        return Metered(reason=reason or "no energy was asked for")
+    try:
+        readout = found.open(tree)
+    except EdgekitError as error:  # it was there a moment ago: the latency is not lost for it
+        return Metered(reason=str(error))
+    try:
+        with Watch(_on_other_cores(readout.read), energy.interval_s(readout.channels)) as watch:
+            told = child(bundle, request, ["energy"])
+    finally:
+        readout.close()
+    return energy.measured(found, readout, watch, told["edges_ns"], int(told["inferences"]))
+
+
+def child(bundle: Bundle, request: Request, rest: Sequence[str]) -> dict[str, Any]:
+    """Run edgekit/profile_child.py; what it says. EdgekitError with its own sentence when it fails."""
+    command = [sys.executable, "-m", "edgekit.profile_child", str(bundle.folder.absolute()), json.dumps(request.to_json()), *rest]
     root = str(Path(edgekit.__file__).parent.parent)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p),
-    }
+    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
+    limit_s = CHILD_LIMIT_S + request.seconds + 2 * request.energy_seconds
+    what = f"profiling {bundle.label} on {request.runtime}"
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=CHILD_LIMIT_S, env=environment, check=False
+            command, capture_output=True, text=True, timeout=limit_s, env={**os.environ, "PYTHONPATH": path}, check=False
         )
     except subprocess.TimeoutExpired:
-        raise EdgekitError(
-            f"profiling {bundle.label} on {runtime} took more than {CHILD_LIMIT_S} s and was stopped"
-        ) from None
+        raise EdgekitError(f"{what} took more than {limit_s:.0f} s and was stopped") from None
     if done.returncode:
         last = next(iter(reversed(done.stderr.strip().splitlines())), f"exit code {done.returncode}")
-        raise EdgekitError(f"profiling {bundle.label} on {runtime} failed: {last}")
-    return Measurement.from_json(json.loads(done.stdout.splitlines()[-1]))
-
-
-def measure_here(bundle: Bundle, name: str, threads: int, seconds: float) -> Measurement:
-    """The measurement itself; pins this process to one core when threads is 1."""
-    runtime = registry.find(Runtime, name)
-    pinned = threads == 1 and hasattr(os, "sched_setaffinity")
-    if pinned:
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    inputs, batch = _inputs(bundle, runtime)
-    with ExitStack() as stack:
-        start = time.perf_counter_ns()
-        session = stack.enter_context(runtime.open(bundle, threads=threads))
-        load_ms = (time.perf_counter_ns() - start) / 1e6
-        once = session.bind(inputs)
-        first_ms, _ = _sample(once)
-        warm_up = 0 if runtime.simulates else _warm_up(once, seconds)
-        samples, preempted = _steady(once, seconds, runs=2 if runtime.simulates else 0)
-    times = np.array(samples) / batch
-    calm = times[~np.array(preempted)]
-    verdict, reasons = _verdict(times, preempted, runtime)
-    energy, energy_reason = _energy()
-    return Measurement(
-        runtime=runtime.version(), device=device_name(), threads=threads, pinned=pinned, load_ms=load_ms,
-        first_run_ms=first_ms / batch, warm_up_runs=warm_up,
-        latency_p50_ms=float(np.percentile(times, 50)), latency_p90_ms=float(np.percentile(times, 90)),
-        latency_min_ms=float(times.min()), samples=len(times), preempted_samples=int(sum(preempted)),
-        latency_undisturbed_p50_ms=float(np.percentile(calm, 50)) if len(calm) else None,
-        memory_peak_mb=_peak_mb(), verdict=verdict, reasons=tuple(reasons), energy_mj=energy, energy_reason=energy_reason,
-        samples_ms=tuple(float(f"{t:.6g}") for t in times),
-    )  # fmt: skip
-
-
-def _inputs(bundle: Bundle, runtime: Runtime) -> tuple[dict[str, np.ndarray], int]:
-    """Golden inputs, one sample where the batch is free; all of them on a simulator. (inputs, samples in them)"""
-    inputs = dict(bundle.golden().inputs)
-    free = [t.name for t in bundle.manifest.signature.inputs if t.shape and t.shape[0] == "batch"]
-    batch = len(inputs[free[0]]) if free else 1
-    if not runtime.simulates:
-        inputs, batch = {n: v[:1] if n in free else v for n, v in inputs.items()}, 1
-    return inputs, batch
-
-
-def _sample(once: Callable[[], None]) -> tuple[float, bool]:
-    """Milliseconds of one call, and whether the core was taken away meanwhile."""
-    switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
-    start = time.perf_counter_ns()
-    once()
-    took = time.perf_counter_ns() - start
-    return took / 1e6, resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw != switches
-
-
-def _warm_up(once: Callable[[], None], seconds: float) -> int:
-    medians: list[float] = []
-    end = time.monotonic() + max(seconds, 0.2)
-    while time.monotonic() < end:
-        medians.append(statistics.median(_sample(once)[0] for _ in range(WINDOW)))
-        last = medians[-3:]
-        if len(last) == 3 and max(last) / min(last) < 1 + STEADY:
-            break
-    return len(medians) * WINDOW
-
-
-def _steady(once: Callable[[], None], seconds: float, runs: int) -> tuple[list[float], list[bool]]:
-    """`runs` samples, or with 0: at least 100 and for `seconds`, at most 20,000."""
-    taken: list[tuple[float, bool]] = []
-    end = time.monotonic() + seconds
-    while len(taken) < runs if runs else (len(taken) < 100 or time.monotonic() < end) and len(taken) < 20_000:
-        taken.append(_sample(once))
-    return [t for t, _ in taken], [p for _, p in taken]
-
-
-def _verdict(times: np.ndarray, preempted: list[bool], runtime: Runtime) -> tuple[Verdict, list[str]]:
-    if runtime.simulates:
-        return "SIMULATED", [
-            f"wall time of a simulator of {runtime.simulates} on this CPU, a batch divided by its size"
-        ]
-    reasons = []
-    ratio = float(np.percentile(times, 50) / times.min())
-    if ratio > NOISY_RATIO:
-        reasons.append(f"p50 is {ratio:.2f} times the minimum (limit {NOISY_RATIO})")
-    if sum(preempted) > NOISY_SHARE * len(preempted):
-        reasons.append(f"{sum(preempted)} of {len(preempted)} samples were preempted")
-    return ("NOISY" if reasons else "VALID"), reasons
-
-
-def _energy() -> tuple[float | None, str]:
-    """None and the reasons of all meters: this version reads no counter during a profile."""
-    reasons = [registry.load(Meter, name).available() for name in registry.names(Meter)]
-    return None, "; ".join(r for r in reasons if r) or "no meter"
-
-
-def _peak_mb() -> float:
-    """Peak resident memory of this process. VmHWM starts anew at exec; ru_maxrss would still hold the parent's."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        own = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return own / 1024
+        raise EdgekitError(f"{what} failed: {last}")
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
 def device_name() -> str:
     """Processor model and number of cores of this machine."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} cores"
+    return f"{targets.processor()}, {os.cpu_count()} cores"
 
 
-def main(arguments: list[str]) -> int:
-    """The child's side: BUNDLE RUNTIME THREADS SECONDS, one JSON line on stdout."""
-    folder, runtime, threads, seconds = arguments
-    try:
-        found = measure_here(open_bundle(folder), runtime, int(threads), float(seconds))
-    except EdgekitError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(found.to_json()))
-    return 0
+def _on_other_cores(read: Callable[[], T]) -> Callable[[], T]:
+    """`read`, called by a thread that stays off the core that a pinned child takes (the last one), where there is another."""
+    moved = False
 
+    def elsewhere() -> T:
+        nonlocal moved
+        if not moved and hasattr(os, "sched_setaffinity"):
+            mine = os.sched_getaffinity(0)
+            if len(mine) > 1:
+                os.sched_setaffinity(0, mine - {max(mine)})
+            moved = True
+        return read()
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return elsewhere

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit import flow
+from edgekit import examine, flow
 from edgekit.bundle import Bundle, new_bundle, open_bundle
 from edgekit.errors import EdgekitError, Missing
 from edgekit.intake import Wishes
+from edgekit.process_run import Request
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +23,15 @@ def stateful(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundl
 
 
 def test_a_loop_over_a_compiled_step_gives_the_trained_answers(stateful: Bundle):
-    found = flow.verify(stateful, "aotinductor")
+    found = examine.verify(stateful, "aotinductor")
     assert found.passed and found.output_max_abs is not None and found.output_max_abs <= 1e-5, found.failures
     assert found.score == found.score_reference and stateful.manifest.details["device"] == "cpu"
-    assert flow.profile(stateful, "aotinductor", seconds=0.05).latency_p50_ms > 0
+    assert examine.profile(stateful, Request("aotinductor", seconds=0.05, processes=1)).latency_p50_ms > 0
 
 
 def test_any_batch_runs_and_bound_buffers_give_the_same(stateful: Bundle):
     images = stateful.golden().inputs["image"]
-    with flow.runtime_of(stateful, "aotinductor").open(stateful) as session:
+    with examine.runtime_of(stateful, "aotinductor").open(stateful) as session:
         whole = session.run({"image": images})["logits"]
         parts = [session.run({"image": images[i : i + 1]})["logits"] for i in range(4)]
     np.testing.assert_allclose(np.concatenate(parts), whole[:4], atol=1e-5)
@@ -46,7 +47,7 @@ def test_a_package_of_another_torch_or_device_is_not_opened(stateful: Bundle, tm
         with new_bundle(tmp_path / says[:20], manifest, stateful.goldens(), stateful.tensors()) as draft:
             (draft / "main.pt2").write_bytes(stateful.graph().read_bytes())
         with pytest.raises(Missing, match=says):
-            flow.verify(open_bundle(tmp_path / says[:20]), "aotinductor")
+            examine.verify(open_bundle(tmp_path / says[:20]), "aotinductor")
 
 
 def test_a_changed_package_is_never_loaded(stateful: Bundle, tmp_path: Path):
@@ -86,5 +87,5 @@ def test_on_a_gpu_the_answers_are_the_same(small_run: Path, tmp_path: Path):
     if not torch.cuda.is_available():
         pytest.skip("no gpu: torch finds none")
     made = flow.export(small_run / "train" / "t4", "aotinductor", tmp_path / "b", chosen={"device": "cuda"})
-    found = flow.verify(made, "aotinductor")
+    found = examine.verify(made, "aotinductor")
     assert made.manifest.details["gpu"] and found.passed, found.failures

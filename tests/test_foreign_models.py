@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgekit import flow
+from edgekit import examine, flow
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
 from edgekit.intake import Wishes
@@ -32,7 +32,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def export(source: object, out: Path, **wishes: object) -> Bundle:
     bundle = flow.export(str(source), "onnx", out, Wishes(**wishes))  # type: ignore[arg-type]
     for engine in ("onnxruntime", "openvino"):
-        found = flow.verify(bundle, engine, 0)
+        found = examine.verify(bundle, engine, 0)
         assert found.passed, (engine, found.failures)
     return bundle
 
@@ -127,7 +127,7 @@ def test_output_shapes_that_do_not_hold_are_mended(tmp_path: Path, said: list, t
     weights = {"by": np.array([2, 1]), "zero": np.array([0])}
     path = graph(tmp_path / "m.onnx", nodes, {"x": (FLOAT, ["n", 3])}, {"y": (FLOAT, said)}, weights)
     bundle = flow.export(str(path), "onnx", tmp_path / "b", Wishes())
-    assert flow.verify(bundle, "onnxruntime", 0).passed
+    assert examine.verify(bundle, "onnxruntime", 0).passed
     assert bundle.manifest.signature.outputs[0].shape == true
     assert [o.shape[0] for g in bundle.goldens() for o in g.outputs.values()] == [4, 6]
 
@@ -181,6 +181,6 @@ def test_an_engine_that_dies_of_a_model_hides_no_other(tmp_path: Path, monkeypat
     dying.write_text(f'#!/bin/sh\ncase "$*" in *openvino*) kill -SEGV $$ ;; *) exec {sys.executable} "$@" ;; esac\n')
     dying.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(dying))
-    found = {name: v for _, name, v in flow.verify_everywhere([bundle])[0]}
+    found = {name: v for _, name, v in examine.verify_everywhere([bundle])[0]}
     assert found["onnxruntime"].passed
     assert found["openvino"].failures == ("openvino was ended by SIGSEGV while it ran this bundle",)

@@ -10,10 +10,13 @@ import onnx
 import pytest
 import torch
 
-from edgekit import flow, registry, run_folder, verify
+from edgekit import examine, flow, registry, run_folder, verify
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.errors import Broken, EdgekitError, NotEqual
+from edgekit.files import load_tensors
+from edgekit.measurement import Measurement
 from edgekit.parts import Calibrator, Exporter, Runtime
+from edgekit.process_run import Request
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +132,7 @@ def test_verify_finds_a_flipped_spike_a_moved_logit_and_a_wrong_integer(bundles:
 
 def test_a_bundle_on_the_wrong_runtime_says_where_it_runs(bundles: dict[str, Bundle]) -> None:
     with pytest.raises(EdgekitError, match="runtime 'nir' opens nir, but .* holds onnx; it runs on: .*onnxruntime, openvino"):
-        flow.verify(bundles["onnx:f32"], "nir")
+        examine.verify(bundles["onnx:f32"], "nir")
 
 
 def test_a_graph_that_is_no_graph_is_one_sentence(bundles: dict[str, Bundle], tmp_path: Path) -> None:
@@ -145,17 +148,19 @@ def test_a_graph_that_is_no_graph_is_one_sentence(bundles: dict[str, Bundle], tm
 def test_profile_refuses_what_was_not_verified_and_measures_what_was(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["openvino:f32"]
     with pytest.raises(EdgekitError, match="no figure is given for a wrong answer"):
-        flow.profile(bundle, "openvino")
-    assert flow.verify(bundle, "openvino", 0).passed
-    found = flow.profile(bundle, "openvino", threads=1, seconds=0.2)
+        examine.profile(bundle, Request("openvino"))
+    assert examine.verify(bundle, "openvino", 0).passed
+    found = examine.profile(bundle, Request("openvino", seconds=0.2, processes=2))
     assert found.samples >= 100 and found.pinned
     assert 0 < found.latency_min_ms <= found.latency_p50_ms <= found.latency_p90_ms
     assert found.load_ms > found.latency_p50_ms
     assert found.memory_peak_mb > 20
     assert found.energy_mj is None and found.energy_reason
-    assert np.isclose(np.percentile(found.samples_ms, 50), found.latency_p50_ms, rtol=1e-4)
     stored = open_bundle(bundle.folder).read_evidence("profile-openvino-1")
-    assert stored is not None and stored["samples"] == found.samples
+    assert stored is not None and Measurement.from_json(stored) == found
+    rows = load_tensors(bundle.folder / "evidence" / "samples-openvino-1.safetensors")
+    ms = [rows["wall_ns"][rows["process"] == i] / 1e6 for i in range(2)]
+    assert sum(map(len, ms)) == found.samples and np.isclose(np.median([np.median(x) for x in ms]), found.latency_p50_ms)
 
 
 def test_the_way_to_each_format_is_found_from_what_the_parts_say() -> None:
@@ -176,7 +181,7 @@ def test_a_bundle_that_fails_is_told_at_the_end_and_not_timed(small_run: Path, t
         "verify-onnxruntime",
         {**verify.Verification("onnxruntime", 1.0, 1.0, 0, None, None, 0, None, None, None, 0, ("'logits' differs",)).to_json()},
     )
-    bundles = flow.deploy(small_run, out, ("onnx", "openvino"), seconds=0.05, score_limit=0)
+    bundles = flow.deploy(small_run, out, ("onnx", "openvino"), seconds=0.05, processes=1, score_limit=0)
     with pytest.raises(NotEqual, match=r"onnx:f32 on onnxruntime: 'logits' differs"):
         flow.require_all(bundles, out)
     evidence = {b.label: {p.name for p in (b.folder / "evidence").iterdir()} for b in bundles}
@@ -193,7 +198,7 @@ def test_a_format_that_cannot_say_the_model_is_named_and_the_others_are_made(
         raise EdgekitError("layer 'conv1' does not fit")
 
     monkeypatch.setattr(calibrator, "calibrate", refuse)
-    bundles = flow.deploy(small_run, tmp_path, ("onnx", "lava"), seconds=0.05, score_limit=0, allow_missing=True)
+    bundles = flow.deploy(small_run, tmp_path, ("onnx", "lava"), seconds=0.05, processes=1, score_limit=0, allow_missing=True)
     assert [b.label for b in bundles] == ["onnx:f32", "nir:f32"]
     with pytest.raises(EdgekitError, match=r"lava:int8: it is made from nir:int8.*layer 'conv1' does not fit.*there are: onnx:f32, nir:f32"):
         flow.require_all(bundles, tmp_path)

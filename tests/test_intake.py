@@ -13,7 +13,7 @@ import program_fixture
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit import data, flow, registry
+from edgekit import data, examine, flow, registry
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
 from edgekit.intake import Wishes
@@ -89,7 +89,7 @@ def export(source: object, out: Path, **wishes: object) -> Bundle:
 
 def verified(bundle: Bundle) -> Bundle:
     for engine in ("onnxruntime", "openvino"):
-        found = flow.verify(bundle, engine, 0)
+        found = examine.verify(bundle, engine, 0)
         assert found.passed, (engine, found.failures)
     return bundle
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgekit import flow, qdq, registry
+from edgekit import examine, flow, qdq, registry
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.errors import EdgekitError
 from edgekit.intake import Wishes
@@ -95,10 +95,10 @@ def test_the_promise_is_kept_on_test_data_in_every_engine(digits: Path, tmp_path
     assert {row["form"].split()[1] for row in details["candidates"]} == {"U8S8", "S8S8"} and details["good"]
     assert all(row["latency_us"] > 0 for row in details["candidates"]) and details["slower"] == (details["int8_us"] >= details["float_us"])
     for engine in ("onnxruntime", "openvino"):
-        found = flow.verify(made, engine)
+        found = examine.verify(made, engine)
         assert found.passed and found.sqnr_db is not None and found.sqnr_db > 15, found.failures
     vino = flow.export(made.folder, "openvino", tmp_path / "v")
-    assert vino.label == "openvino:int8" and flow.verify(vino).passed
+    assert vino.label == "openvino:int8" and examine.verify(vino).passed
 
 
 def test_integer_kernels_run_the_layers_and_the_pooling(digits: Path, tmp_path: Path):
@@ -115,7 +115,7 @@ def test_integer_kernels_run_the_layers_and_the_pooling(digits: Path, tmp_path: 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "mse", "symmetric"])
 def test_each_method_makes_a_bundle_of_its_own(digits: Path, tmp_path: Path, method: str):
     made = flow.calibrate(floats(digits, tmp_path / "f").folder, method, tmp_path / "q")
-    assert made.label == f"onnx-{method}:int8" and flow.verify(made, "onnxruntime").passed
+    assert made.label == f"onnx-{method}:int8" and examine.verify(made, "onnxruntime").passed
     assert flow.calibrate(tmp_path / "f", method, tmp_path / "again").sha256 != ""
     graphs = [onnx.load(b.graph()).SerializeToString(deterministic=True) for b in (made, open_bundle(tmp_path / "again"))]
     assert graphs[0] == graphs[1]  # the same samples, the same file
@@ -138,9 +138,9 @@ def test_the_symmetric_form_is_what_tensorrt_takes(digits: Path, tmp_path: Path)
 def test_a_broken_layer_is_found_named_and_given_back(digits: Path, tmp_path: Path):
     name = broken(digits)
     source = floats(digits, tmp_path / "f", "broken.onnx")
-    plain = flow.verify(flow.calibrate(source.folder, "minmax", tmp_path / "m"), "onnxruntime")
+    plain = examine.verify(flow.calibrate(source.folder, "minmax", tmp_path / "m"), "onnxruntime")
     made = flow.calibrate(source.folder, "int8", tmp_path / "q")
-    found = flow.verify(made, "onnxruntime")
+    found = examine.verify(made, "onnxruntime")
     assert plain.score is not None and found.score is not None and source.manifest.model is not None
     assert plain.score < source.manifest.model.score - 0.1  # it is broken indeed
     assert found.passed and found.score >= source.manifest.model.score - 0.01, found.failures

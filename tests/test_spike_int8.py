@@ -13,7 +13,7 @@ import onnx
 import pytest
 from random_nets import images, network
 
-from edgekit import flow, integer_net, registry, spiking_net
+from edgekit import examine, flow, integer_net, registry, spiking_net
 from edgekit.bundle import Bundle, Golden, GoldenNote
 from edgekit.errors import EdgekitError
 from edgekit.parts import Exporter, Runtime, Trained
@@ -63,7 +63,7 @@ def test_every_spike_and_logit_is_the_integer_reference(tmp_path: Path, kind: st
     for seed in range(3):
         bundle = exported(network(kind, seed), tmp_path / f"{kind}{seed}")
         assert wrong_integers(bundle, engine, images(200, seed)) == 0
-        assert flow.verify(bundle, engine, 0).exact_mismatches == 0
+        assert examine.verify(bundle, engine, 0).exact_mismatches == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,11 +79,11 @@ def test_processors_without_vnni_give_the_same_integers(tmp_path: Path, kind: st
 def test_a_trained_network_keeps_its_score(small_run: Path, tmp_path: Path):
     bundle = flow.export(small_run, "onnx-spike:int8", tmp_path / "b")
     for engine in ENGINES:
-        found = flow.verify(bundle, engine)
+        found = examine.verify(bundle, engine)
         assert found.passed and found.exact_mismatches == 0, found.failures
         assert found.score is not None and found.score_reference is not None and found.score >= found.score_reference - 0.02
     vino = flow.export(bundle.folder, "openvino", tmp_path / "v")
-    assert vino.label == "openvino-spike:int8" and flow.verify(vino).exact_mismatches == 0
+    assert vino.label == "openvino-spike:int8" and examine.verify(vino).exact_mismatches == 0
 
 
 def test_hidden_layers_are_integer_kernels(small_run: Path, tmp_path: Path):

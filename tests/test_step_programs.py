@@ -12,7 +12,7 @@ import numpy as np
 import program_fixture
 import pytest
 
-from edgekit import data, flow, registry
+from edgekit import data, examine, flow, registry
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.parts import Runtime
 
@@ -43,7 +43,7 @@ def test_the_golden_answers_come_out(made, name: str, engine: str):
     if reason:
         pytest.skip(reason)
     bundle = made(name)
-    found = flow.verify(bundle, engine, 0)
+    found = examine.verify(bundle, engine, 0)
     assert found.passed, found.failures
     assert found.output_max_abs is not None and found.output_max_abs <= 1e-5
     if bundle.manifest.probes:
@@ -59,7 +59,7 @@ def test_a_loop_and_its_fused_graph_answer_alike(made, tmp_path: Path, engine: s
         pytest.skip(reason)
     loop = made("snn_t4")
     fused = flow.export(loop.folder, "onnx-fused", tmp_path / "fused")
-    assert flow.verify(fused, engine, 0).passed
+    assert examine.verify(fused, engine, 0).passed
     assert fused.manifest.program.runs_once and fused.label == "onnx-fused:f32"
     part = registry.find(Runtime, engine)
     with part.open(loop) as one, part.open(fused) as other:

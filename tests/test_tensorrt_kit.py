@@ -181,7 +181,7 @@ def test_an_option_that_there_is_not_is_refused(kit: Bundle, tmp_path: Path):
 
 
 def test_the_report_says_where_numerics_were_checked(small_run: Path, tmp_path: Path):
-    flow.deploy(small_run, tmp_path / "run", ("tensorrt-kit",), score_limit=0, seconds=0.05)
+    flow.deploy(small_run, tmp_path / "run", ("tensorrt-kit",), score_limit=0, seconds=0.05, processes=1)
     found = flow.write_report(tmp_path / "run")
     assert "tensorrt-kit:f32: numerics were checked in ONNX Runtime on the graph in this bundle, not in TensorRT" in found.notes
     assert "ort-not-tensorrt" in (tmp_path / "run/report/page.html").read_text()

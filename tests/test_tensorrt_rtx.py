@@ -17,10 +17,11 @@ from onnx import TensorProto as T
 from onnx import defs
 from tensorrt_models import conv_net, model, one, quantised, save
 
-from edgekit import flow, registry, tensorrt_native, verify
+from edgekit import examine, flow, registry, tensorrt_native, verify
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.errors import EdgekitError, Missing
 from edgekit.parts import Exporter, Runtime
+from edgekit.process_run import Request
 from edgekit.tensorrt_checks import check_model
 from edgekit.tensorrt_graphs import CheckedGraph
 from edgekit.tensorrt_profiles import Profile
@@ -136,9 +137,9 @@ def test_it_is_verified_on_the_graph_and_says_that_tensorrt_was_not_asked(made: 
     found = verify.verify(made, registry.find(Runtime, "tensorrt_onnx"))
     assert found.passed and found.output_max_abs is not None and found.output_max_abs <= 1e-5
     assert "ort-not-tensorrt" in found.runtime
-    flow.verify(made, "tensorrt_onnx")
+    examine.verify(made, "tensorrt_onnx")
     with pytest.raises(EdgekitError, match="tensorrt_onnx is not timed"):  # a time of this processor says nothing of a GPU
-        flow.profile(made, "tensorrt_onnx", seconds=0.05)
+        examine.profile(made, Request("tensorrt_onnx"))
 
 
 def test_without_a_capability_it_is_parsed_and_not_called_built(parent: Bundle, tmp_path: Path):

@@ -20,13 +20,59 @@ formats_option = click.option(
 missing_option = click.option(
     "--allow-missing", is_flag=True, help="Go on without the runtimes that are not installed; the report names them."
 )
+processes_option = click.option(
+    "--processes",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Fresh processes that are timed; fewer than 5 are TOO-SHORT.",
+)
 seconds_option = click.option(
     "--seconds",
     default=1.0,
     show_default=True,
     type=click.FloatRange(min=0.05),
-    help="How long each steady state is timed.",
+    help="How long the steady state is timed, all processes together.",
 )
+_REQUEST = (
+    click.option("--runtime", default="", help="An engine, see `edgekit parts`. Default: the format's own."),
+    click.option(
+        "--threads",
+        default=1,
+        show_default=True,
+        type=click.IntRange(min=0),
+        help="1 = one thread pinned to one core; 0 = all cores.",
+    ),
+    seconds_option,
+    processes_option,
+    click.option(
+        "--scenario",
+        default="single",
+        show_default=True,
+        type=click.Choice(["single", "multi", "offline", "poisson", "stream"]),
+        help="How queries come.",
+    ),
+    click.option(
+        "--rate-hz",
+        default=0.0,
+        type=click.FloatRange(min=0),
+        help="poisson: arrivals a second (default: half of what it can do); stream: samples of the signal a second.",
+    ),
+    click.option(
+        "--energy-seconds",
+        default=3.0,
+        show_default=True,
+        type=click.FloatRange(min=0),
+        help="Window under a meter, where there is one; 0 = none.",
+    ),
+)
+
+
+def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What is to be timed and how long: the fields of process_run.Request."""
+    for option in reversed(_REQUEST):
+        command = option(command)
+    return command
 
 
 def wishes(formats: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from edgekit.cli._common import (
     json_option,
     missing_option,
     print_json,
+    processes_option,
     progress_bar,
     seconds_option,
     wishes,
@@ -33,6 +34,7 @@ from edgekit.cli._own_model import own_model_options, own_wishes
     help="Score over the first N test samples; 0 leaves the score out.",
 )
 @seconds_option
+@processes_option
 @own_model_options
 @json_option
 def command(
@@ -42,6 +44,7 @@ def command(
     allow_missing: bool,
     score_limit: int | None,
     seconds: float,
+    processes: int,
     as_json: bool,
     **said: Any,
 ) -> None:
@@ -64,13 +67,15 @@ def command(
                 allow_missing=allow_missing,
                 score_limit=score_limit,
                 seconds=seconds,
+                processes=processes,
             )
         else:
             own = intake.is_own(source)
             usual = run_folder.DEFAULT_FORMATS if not own else (*flow.OWN_FORMATS, *(flow.OWN_QUANTISED if said["calibration"] else ()))
             out = out or (Path("runs") / Path(source.replace(":", "-")).stem if own else flow.run_folder_of(Path(source)))
-            bundles = flow.deploy(
-                source, out, wishes(formats) or usual, progress, score_limit, seconds, allow_missing, own_wishes(**said)
+            bundles = flow.deploy(  # fmt: skip
+                source, out, wishes(formats) or usual, progress, score_limit=score_limit, seconds=seconds,
+                allow_missing=allow_missing, wishes=own_wishes(**said), processes=processes,
             )
             found = flow.write_report(out)
             flow.require_all(bundles, out)

