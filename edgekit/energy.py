@@ -48,15 +48,15 @@ def choose(name: str, tree: Tree = HERE) -> tuple[Meter | None, str]:
         part = registry.load(Meter, name)
         reason = why_not(part, tree)
         return (None, f"{name}: {reason}") if reason else (part, "")
-    others = [n for n in registry.names(Meter) if n not in (*AUTO, *NOT_AUTO)]
-    reasons = []
-    for each in (*AUTO, *others):
+    tried = [*AUTO, *(n for n in registry.names(Meter) if n not in (*AUTO, *NOT_AUTO))]
+    near = []  # what is there and cannot be read: that a person can mend; what is not there begins with "no "
+    for each in tried:
         part = registry.load(Meter, each)
         reason = why_not(part, tree)
         if not reason:
             return part, ""
-        reasons.append(f"{each}: {reason}")
-    return None, "; ".join(reasons)
+        near += [] if reason.startswith(("no ", "needs ")) else [f"{each}: {reason}"]
+    return None, "; ".join(near) or f"no sensor is here of {', '.join(tried)}; `edgekit doctor` says what each looks for"
 
 
 def why_not(meter: Meter, tree: Tree = HERE) -> str:

@@ -21,7 +21,7 @@ from edgekit.process_run import Request
 from edgekit.program import fusable
 from edgekit.report.data import Run
 from edgekit.route import Step, all_steps, route, runtimes_of
-from edgekit.run_folder import DEFAULT_FORMATS, REFUSED, read_run, refused_formats
+from edgekit.run_folder import DEFAULT_FORMATS, REFUSED, read_run, read_samples, refused_formats
 
 OWN_FORMATS = ("onnx", "openvino")  # of a user's own model; with calibration data these as well:
 OWN_QUANTISED = ("onnx:int8", "openvino:int8", "openvino:bf16")
@@ -207,7 +207,7 @@ def require_all(bundles: Sequence[Bundle], out: Path) -> None:
 
 
 def write_report(out: Path) -> Run:
-    """run.json, report.json and page.html in `out/report`, from what the run folder holds."""
+    """report.json, report.md, trace.json and page.html in `out/report`, from what the run folder holds."""
     found = read_run(out)
-    report.write(found, out / "report")
+    report.write(found, out / "report", read_samples(out))
     return found

@@ -17,7 +17,9 @@ import numpy as np
 
 from edgekit.bundle import Allowed, Bundle, Golden, GoldenNote, GraphFile, Lineage, Manifest, Model
 from edgekit.errors import EdgekitError
+from edgekit.layer_profile import LayerProfile
 from edgekit.measurement import Progress, silent
+from edgekit.process_run import Request
 from edgekit.program import Program
 from edgekit.signature import Signature
 from edgekit.spiking_net import SpikingNet
@@ -174,6 +176,11 @@ class Session(ABC):
         """A stream over whole inputs, pushed in pieces of these sizes along its axis (the sizes repeat)."""
         raise EdgekitError("this runtime runs whole inputs only; a stream needs onnxruntime, openvino or the C++ runtime")
 
+    def time_itself(self, request: Request, samples: Path | None) -> dict[str, Any] | None:
+        """What profile_child.work says, with the rows in the file `samples`, or work_for_meter where that is None; of an
+        engine that lives in a process of its own and times itself there. None: the Python child times what bind() gives."""
+        return None
+
     def bind(self, inputs: Arrays) -> Callable[[], None]:
         """A function that runs once on buffers bound here: what is timed. Engines with bound buffers override it."""
 
@@ -232,6 +239,10 @@ class Runtime(Part):
     def ready(self) -> str:
         """Empty when the engine can run here, else one sentence that says which command installs it."""
         return ""
+
+    def layers(self, bundle: Bundle, inputs: Arrays, threads: int, runs: int) -> LayerProfile:
+        """Where the time of one inference of these inputs goes, averaged over `runs`; without a roof. Called in a fresh process."""
+        raise EdgekitError("this runtime gives no profile by layer; onnxruntime and openvino do")
 
     def setup(self, progress: Progress) -> str:
         """Build what pip cannot bring (an isolated environment); return one sentence that says what was done."""

@@ -9,14 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgekit import labelled, registry
+from edgekit import files, labelled, registry
 from edgekit import recipe as recipes
-from edgekit.bundle import Bundle, golden_files, open_bundle
-from edgekit.errors import EdgekitError
+from edgekit.bundle import EVIDENCE, Bundle, golden_files, open_bundle
+from edgekit.device_estimate import DeviceEstimate
+from edgekit.errors import Broken, EdgekitError
 from edgekit.estimate import Estimate
+from edgekit.layer_profile import LayerProfile
 from edgekit.measurement import Measurement
 from edgekit.parts import Runtime
+from edgekit.process_run import COLUMNS
+from edgekit.report import JSON, candidates
 from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
+from edgekit.report.perfetto import Samples
 from edgekit.route import runtimes_of
 
 DEFAULT_FORMATS = ("onnx", "openvino", "nir", "lava")
@@ -34,6 +39,9 @@ def read_run(out: Path) -> Run:
     result_path = out / "train" / "result.json"
     result: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
     folders = sorted((out / "bundles").glob("*/bundle.json")) if (out / "bundles").is_dir() else []
+    written = next((p for p in (out / "report" / JSON, out / JSON) if p.is_file()), None)
+    if not result and not folders and written:
+        return _swept(written)
     if not result and not folders:
         raise EdgekitError(f"nothing to report in {out}; run `edgekit train` or `edgekit deploy` with --out first")
     bundles = [open_bundle(p.parent) for p in folders]
@@ -54,23 +62,70 @@ def read_run(out: Path) -> Run:
     notes += [f"{label} was not made: {why}" for label, why in refused_formats(out).items()]
     notes += [f"{b.label}: {note}" for b in bundles for note in _quantisation_notes(b)]
     model = bundles[0].manifest.model if bundles else None
+    rows = tuple(_bundle_row(b, out) for b in bundles)
     return Run(
         name=out.name, family=model.family if model and model.family != labelled.FAMILY else "own model",
         score_name=result.get("score_name", model.score_name if model else "score"),
         test_samples=result.get("test_samples", model.score_samples if model else 0),
         training=tuple(TrainingRow.from_json(r) for r in result.get("rows", [])),
-        bundles=tuple(_bundle_row(b, out) for b in bundles),
+        bundles=rows, candidates=candidates.of_bundles(rows),
         machine={"system": platform.platform(), "python": platform.python_version(), "cores": str(os.cpu_count())},
         versions=tools, notes=tuple(dict.fromkeys(notes)),
     )  # fmt: skip
 
 
+def _swept(path: Path) -> Run:
+    """A sweep has no bundles beside its report: what it wrote is all there is."""
+    try:
+        return Run.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise Broken(f"{path} is not a report of edgekit ({error}); run the sweep again, it goes on where it was") from None
+
+
+def read_samples(out: Path) -> dict[tuple[str, int], Samples]:
+    """(folder of a bundle, place of a measurement in its row) -> every sample, of those that were kept and belong to that bundle."""
+    found: dict[tuple[str, int], Samples] = {}
+    for path in sorted((out / "bundles").glob("*/bundle.json")) if (out / "bundles").is_dir() else ():
+        bundle = open_bundle(path.parent)
+        for i, name in enumerate(_evidence(bundle, "profile")):
+            rows = _samples(bundle, name.replace("profile", "samples", 1))
+            if rows is not None:
+                found[str(bundle.folder.relative_to(out)), i] = rows
+    return found
+
+
+def _samples(bundle: Bundle, name: str) -> Samples | None:
+    from safetensors import SafetensorError, safe_open
+
+    path = bundle.folder / EVIDENCE / f"{name}.safetensors"
+    try:
+        with safe_open(path, framework="np") as file:
+            if (file.metadata() or {}).get("bundle_sha256") != bundle.sha256:
+                return None
+        rows = files.load_tensors(path)
+    except (OSError, SafetensorError, EdgekitError):
+        return None
+    whole = {"process", *COLUMNS} <= set(rows) and len({len(rows[n]) for n in ("process", *COLUMNS)}) == 1
+    return rows if whole else None
+
+
+def _evidence(bundle: Bundle, prefix: str) -> dict[str, dict[str, Any]]:
+    """Name -> content of the findings of one sort that belong to exactly this bundle."""
+    names = sorted(p.stem for p in (bundle.folder / EVIDENCE).glob(f"{prefix}-*.json"))
+    return {n: data for n in names if (data := bundle.read_evidence(n))}
+
+
+def _layer_profile(data: dict[str, Any]) -> LayerProfile:
+    found: LayerProfile = recipes.fill(LayerProfile, data.get("profile", {}), "profile of layers")
+    return found
+
+
 def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
     def read(prefix: str, of: Callable[[dict[str, Any]], Any]) -> tuple[Any, ...]:
-        names = sorted(p.stem for p in (bundle.folder / "evidence").glob(f"{prefix}-*.json"))
-        return tuple(of(data) for n in names if (data := bundle.read_evidence(n)))
+        return tuple(of(data) for data in _evidence(bundle, prefix).values())
 
     stored = bundle.read_evidence("estimate") or {"estimates": []}
+    devices = bundle.read_evidence("device-estimate") or {"estimates": []}
     return BundleRow(
         label=bundle.label, format=bundle.manifest.format, precision=bundle.manifest.precision,
         folder=str(bundle.folder.relative_to(out)), sha256=bundle.sha256,
@@ -79,6 +134,9 @@ def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
         measurements=read("profile", Measurement.from_json),
         imported=read("imported", lambda data: Measurement.from_json({k: v for k, v in data.items() if k != "imported"})),
         estimates=tuple(recipes.fill(Estimate, e, "estimate") for e in stored["estimates"]),
+        layers=read("layers", _layer_profile),
+        device_estimates=tuple(recipes.fill(DeviceEstimate, e, "estimate of a device") for e in devices["estimates"]),
+        model=bundle.manifest.name, steps=bundle.manifest.model.steps if bundle.manifest.model else None,
     )  # fmt: skip
 
 

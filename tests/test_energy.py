@@ -463,10 +463,15 @@ def test_auto_takes_the_first_meter_that_can_be_read(no_external):
     assert meter is registry.load(Meter, "rapl") and reason == "" and energy.name_of(meter) == "rapl"
 
 
-def test_auto_without_a_sensor_is_none_with_all_reasons(no_external):
+def test_auto_without_a_sensor_is_none_and_says_where_the_reasons_are(no_external):
     meter, reason = energy.choose("auto", Snapshot({}))
-    assert meter is None
-    assert [r.split(":")[0] for r in reason.split("; ") if r.split(":")[0] in registry.names(Meter)] == list(energy.AUTO)
+    assert meter is None and all(name in reason for name in energy.AUTO) and "edgekit doctor" in reason
+
+
+def test_auto_says_how_to_mend_a_sensor_that_is_there_and_may_not_be_read(no_external):
+    texts = {p: None if p.endswith("energy_uj") else t for p, t in laptop().items()}
+    meter, reason = energy.choose("auto", Snapshot(texts))
+    assert meter is None and reason.startswith("rapl: ") and "sudo chmod a+r" in reason and "INA" not in reason
 
 
 def test_every_meter_is_taken_by_auto_or_left_out_on_purpose():

@@ -17,10 +17,11 @@ from onnx import helper
 from test_scenarios import a_plain_one, a_stream
 from toy_bundles import bundle, graph, tensor
 
-from edgekit import examine, profile, summary
+from edgekit import examine, profile, registry, summary
 from edgekit.bundle import Bundle, Golden
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Conditions, Measurement
+from edgekit.parts import Runtime
 from edgekit.process_run import Facts, ProcessRun, Request
 from edgekit.program import Phase, Program, value
 from edgekit.signature import Signature
@@ -73,6 +74,19 @@ def test_openvino_tells_its_own_time_which_is_a_part_of_ours(product: Bundle) ->
     found = examine.profile(product, dataclasses.replace(QUICK, runtime="openvino"))
     assert found.latency_engine_p50_ms is not None and 0 < found.latency_engine_p50_ms < found.latency_p50_ms
     assert examine.profile(product, QUICK).latency_engine_p50_ms is None
+
+
+def test_the_cpp_runner_times_itself_and_starting_it_is_not_in_the_times(product: Bundle) -> None:
+    part = registry.load(Runtime, "cpp")
+    if reason := part.ready():
+        pytest.skip(f"the runner is not built: {reason}")
+    assert examine.verify(product, "cpp", 0).passed
+    found = examine.profile(product, dataclasses.replace(QUICK, runtime="cpp"))
+    python = examine.profile(product, QUICK)
+    assert found.runtime.startswith("edgekit-run ") and found.samples >= 40
+    assert found.latency_min_ms < 1.5 * python.latency_min_ms  # a process start is thousands of times as long
+    with pytest.raises(EdgekitError, match="times the scenario 'single' only"):
+        examine.profile(product, dataclasses.replace(QUICK, runtime="cpp", scenario="poisson"))
 
 
 def test_eight_samples_take_longer_than_one_and_throughput_counts_them(tmp_path: Path) -> None:

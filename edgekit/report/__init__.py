@@ -1,7 +1,10 @@
-"""A run as a table in the terminal, as JSON, and as one offline page."""
+"""A run as a table in the terminal, as JSON, as Markdown, as a trace, and as one offline page."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgekit.report.data import Run
+    from edgekit.report.perfetto import Samples
 
-JSON, PAGE = "report.json", "page.html"
+JSON, PAGE, MARKDOWN, TRACE = "report.json", "page.html", "report.md", "trace.json"
 
 
 def show(run: Run, console: Console | None = None) -> None:
@@ -30,14 +34,35 @@ def page(run: Run) -> str:
     return html.page(run)
 
 
-def write(run: Run, folder: Path) -> None:
-    """Write `report.json` (Run.from_json reads it) and `page.html`, each whole or not at all.
+def as_markdown(run: Run) -> str:
+    """The verdict, the table of candidates (else all tables) and the notes, as Markdown."""
+    from edgekit.report import markdown
 
-    Missing when the extra `report` is not installed: the JSON is there by then.
+    return markdown.text(run)
+
+
+def trace(run: Run, samples: Mapping[tuple[str, int], Samples] | None = None) -> str:
+    """The trace of a run for Perfetto, as JSON. samples: as in perfetto.trace."""
+    from edgekit.report import perfetto
+
+    return _writable(json.dumps(perfetto.trace(run, samples), ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def write(run: Run, folder: Path, samples: Mapping[tuple[str, int], Samples] | None = None) -> None:
+    """Write `report.json` (Run.from_json reads it), `report.md`, `trace.json` and `page.html`, each whole or not at all.
+
+    Missing when the extra `report` is not installed: all but the page is there by then.
     """
     try:
-        text = files.canonical_json(run.to_json())
+        text, traced = files.canonical_json(run.to_json()), trace(run, samples)
     except ValueError:
         raise Broken(f"the run '{run.name}' holds a number that is not finite; verify and profile again") from None
-    files.write_text(folder / JSON, text)
+    files.write_text(folder / JSON, _writable(text))
+    files.write_text(folder / MARKDOWN, as_markdown(run))
+    files.write_text(folder / TRACE, traced)
     files.write_text(folder / PAGE, page(run))
+
+
+def _writable(text: str) -> str:
+    """JSON in which a half of a surrogate pair, which no encoding can write, stands as its escape."""
+    return re.sub(r"[\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text)

@@ -1,4 +1,4 @@
-"""What a report is drawn from: training rows and bundle rows of one run, to and from JSON."""
+"""What a report is drawn from: training rows, bundle rows and candidates of one run, to and from JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edgekit.candidate import Candidate
+from edgekit.device_estimate import DeviceEstimate
 from edgekit.errors import Broken, EdgekitError
 from edgekit.estimate import Estimate
+from edgekit.layer_profile import LayerProfile
 from edgekit.measurement import Measurement
 from edgekit.recipe import fill
 
@@ -75,11 +78,15 @@ class BundleRow:
     measurements: tuple[Measurement, ...]
     estimates: tuple[Estimate, ...]
     imported: tuple[Measurement, ...] = ()  # by other tools, on other machines
+    layers: tuple[LayerProfile, ...] = ()  # one an engine and number of threads
+    device_estimates: tuple[DeviceEstimate, ...] = ()  # of targets that did not run it, and of the host
+    model: str = ""  # the name of what was exported
+    steps: int | None = None  # timesteps of the trained network
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, as a report shows it."""
+    """A run folder or a sweep, as a report shows it. A sweep has candidates, and need not have anything else."""
 
     name: str
     family: str
@@ -90,6 +97,7 @@ class Run:
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     notes: tuple[str, ...]
+    candidates: tuple[Candidate, ...] = ()  # what is to be decided between
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from edgekit.candidate import Quantity
+from edgekit.measurement import Kind
 from edgekit.report.data import Run
 
 NONE = "-"  # a number that is not there; the notes say why
+LONGEST = 1000  # characters of one text; what is longer is cut in the middle, and report.json holds the whole
+KINDS: Mapping[Kind, str] = {
+    "measured": "measured", "counter": "counter", "imported": "imported", "calibrated-estimate": "estimate, calibrated", "spec-estimate": "estimate",
+}  # fmt: skip
 T = TypeVar("T")
 
 _FINE_SAMPLES = 2000  # from here on, one sample more or less shows only in the second decimal of a percentage
@@ -17,9 +24,10 @@ _ENERGY_UNITS = (("nJ", 1.0), ("µJ", 1e3), ("mJ", 1e6), ("J", 1e9))
 
 
 def printable(value: T) -> T:
-    """The same data with every control, bidirectional or otherwise invisible character of its texts as `\\x1b`."""
+    """The same data with every control, bidirectional or otherwise invisible character of its texts as `\\x1b`, and no text
+    longer than LONGEST."""
     if isinstance(value, str):
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)  # type: ignore[return-value]
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut(value))  # type: ignore[return-value]
     if isinstance(value, tuple):
         return tuple(printable(v) for v in value)  # type: ignore[return-value]
     if isinstance(value, Mapping):
@@ -27,6 +35,15 @@ def printable(value: T) -> T:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.replace(value, **{f.name: printable(getattr(value, f.name)) for f in dataclasses.fields(value)})
     return value
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """A text as it is, or cut in the middle with a note; texts that differ stay different."""
+    if len(text) <= longest:
+        return text
+    head, tail = longest // 2, longest // 5
+    told = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{text[:head]} [... {len(text) - head - tail:,} characters cut, sha256 {told} ...] {text[-tail:]}"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -86,6 +103,22 @@ def score_gap(run: Run, value: float, other: float) -> str:
 
 def _decimals(run: Run) -> int:
     return 2 if run.test_samples >= _FINE_SAMPLES else 1
+
+
+def quantity(q: Quantity | None) -> str:
+    """`0.412`, or `~0.9` for an estimate."""
+    return NONE if q is None else ("~" if q.estimated else "") + significant(q.value)
+
+
+def with_kind(q: Quantity | None, unit: str) -> str:
+    """`~0.9 mJ (estimate)`, `0.41 mJ (measured)`."""
+    return NONE if q is None else f"{quantity(q)} {unit} ({KINDS[q.kind]})"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """`0.40–0.43`; one figure where both are printed the same; a dash where an end is missing."""
+    a, b = significant(low), significant(high)
+    return NONE if NONE in (a, b) else a if a == b else f"{a}–{b}"
 
 
 def energy_unit(energies_nj: Iterable[float | None]) -> tuple[str, float]:

@@ -6,14 +6,17 @@ import math
 from collections.abc import Iterator
 
 from edgekit.estimate import Estimate
-from edgekit.measurement import Measurement
-from edgekit.report import numbers
-from edgekit.report.data import BundleRow, Run, TrainingRow
+from edgekit.report import choice, numbers
+from edgekit.report.data import Run, TrainingRow
+from edgekit.report.time_tables import timings
+
+LISTED = 12  # names before one note
 
 
 def verdict(run: Run) -> tuple[str, ...]:
-    """The score first, then chance, answers, time and energy; those that there is data for."""
-    return tuple(s for s in (_on_score(run), _on_chance(run), _on_answers(run), _on_time(run), _on_energy(run)) if s)
+    """What to choose first, then score, chance, answers, time and energy; those that there is data for."""
+    time = "" if run.candidates else _on_time(run)
+    return tuple(s for s in (*choice.sentences(run), _on_score(run), _on_chance(run), _on_answers(run), time, _on_energy(run)) if s)
 
 
 def stages(run: Run) -> list[TrainingRow]:
@@ -24,11 +27,6 @@ def stages(run: Run) -> list[TrainingRow]:
 def ann_of(run: Run) -> TrainingRow | None:
     """The network without spikes that the stages come from."""
     return next((r for r in run.training if r.role == "ann"), None)
-
-
-def timings(run: Run) -> list[tuple[BundleRow, Measurement]]:
-    """Every measurement with the bundle it belongs to."""
-    return [(b, m) for b in run.bundles for m in b.measurements]
 
 
 def energy_range(estimate: Estimate) -> tuple[float, float, float] | None:
@@ -91,7 +89,7 @@ def _on_time(run: Run) -> str:
     if not real:
         return "No latency was measured; simulated times say nothing of a device." if timings(run) else ""
     bundle, m = min(real, key=lambda pair: pair[1].latency_p50_ms)
-    noisy = ", NOISY" if m.verdict == "NOISY" else ""
+    noisy = f", {m.verdict}" if m.verdict != "VALID" else ""
     among = f" of {len(real)}" if len(real) > 1 else ""
     return (
         f"Fastest{among} on one thread: {bundle.label} on {numbers.engine(m.runtime)}, "
@@ -100,9 +98,14 @@ def _on_time(run: Run) -> str:
 
 
 def _on_energy(run: Run) -> str:
-    metered = [(b, m) for b, m in timings(run) if m.energy_mj is not None]
-    text = "; ".join(f"{b.label} on {numbers.engine(m.runtime)} used {numbers.significant(m.energy_mj)} mJ" for b, m in metered)
-    text = f"Energy, read from a counter: {text}." if text else "No energy was measured." if run.bundles else ""
+    told = [
+        f"{b.label} on {numbers.engine(m.runtime)} used {numbers.significant(m.energy_mj)} mJ ({m.energy.kind if m.energy else m.kind})"
+        for b, m in timings(run) if m.energy_mj is not None
+    ]  # fmt: skip
+    text = f"Energy of one inference, by a meter: {'; '.join(told[:3])}{f' and {len(told) - 3} more' if len(told) > 3 else ''}."
+    if not told:
+        estimated = any(c.energy_mj is not None and c.energy_mj.estimated for c in run.candidates)
+        text = "No energy was measured" + (": what is given is an estimate." if estimated else ".") if run.bundles else ""
     there, ann = stages(run), ann_of(run)
     if not there or ann is None:
         return text
@@ -129,12 +132,29 @@ def span(energies_nj: tuple[float, float, float], nj: float) -> str:
 def notes(run: Run) -> tuple[str, ...]:
     """The run's own notes, then a sentence for every number that is missing and every timing that is not plainly valid."""
     found: dict[str, list[str]] = {}
-    for why, who in (*_missing_in_training(run), *_missing_in_bundles(run)):
+    for why, who in (*_missing_in_training(run), *_missing_in_bundles(run), *_on_candidates(run)):
         names = found.setdefault(why, [])
         if who and who not in names:
             names.append(who)
-    told = [f"{', '.join(who)}: {why}" if who else why for why, who in found.items()]
+    told = [f"{'all candidates' if _of_all(run, who) else _names(who)}: {why}" if who else why for why, who in found.items()]
     return tuple(dict.fromkeys((*run.notes, *told)))
+
+
+def _names(who: list[str]) -> str:
+    return ", ".join(who[:LISTED]) + (f" and {len(who) - LISTED} more" if len(who) > LISTED else "")
+
+
+def _on_candidates(run: Run) -> Iterator[tuple[str, str]]:
+    """What a sweep says of its candidates; of a run folder's own, the bundles have told it."""
+    short = choice.short_names(run.candidates)
+    for c in run.candidates if not run.bundles else ():
+        for note in c.notes:
+            yield note, short[c.name]
+
+
+def _of_all(run: Run, who: list[str]) -> bool:
+    """A note that every candidate of a sweep has needs no names."""
+    return not run.bundles and len(who) > 1 and len(who) == len(run.candidates)
 
 
 def _missing_in_training(run: Run) -> Iterator[tuple[str, str]]:
@@ -177,7 +197,7 @@ def _missing_in_bundles(run: Run) -> Iterator[tuple[str, str]]:
                 yield "not timed", f"{b.label} on {numbers.engine(v.runtime)}"
         for m in b.measurements:
             for reason in m.reasons if m.verdict != "VALID" else ():
-                threads = f" ({'all cores' if m.threads == 0 else f'threads: {m.threads}'})" if m.verdict == "NOISY" else ""
+                threads = f" ({'all cores' if m.threads == 0 else f'threads: {m.threads}'})" if m.verdict != "SIMULATED" else ""
                 yield f"{m.verdict}, {reason}", f"{b.label} on {numbers.engine(m.runtime)}{threads}"
             if m.energy_mj is None:
                 yield f"energy was not measured: {m.energy_reason}", ""
