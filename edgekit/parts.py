@@ -258,8 +258,7 @@ class Channel:
     resolution: float  # J or W of its smallest step
     refresh_s: float = 0.0  # how often the source itself is updated; 0: at every reading
     wraps_at_j: float | None = None  # an energy counter begins again at this value
-    files: tuple[str, ...] = ()  # what is read for it, where it is files: another machine can read them without Python
-    command: str = ""  # what is run for it instead, where it is a program's output: parse() takes it by this text
+    files: tuple[str, ...] = ()  # what is read for it, so that another machine can do it without Python; without a / in front, a command
 
 
 class Readout(ABC):

@@ -20,6 +20,7 @@ VERBS = {
     "compare": "Which of two bundles is faster here, and how sure that is.",
     "import-measurement": "Store what trtexec measured on another machine.",
     "deploy": "Export to several formats, verify and profile each.",
+    "sweep": "Models x precisions x steps on many devices: which to choose.",
     "report": "Table, JSON and one offline page of a run folder.",
     "run": "Run a bundle, loop and all, on inputs of your own.",
     "embed": "Write a C++ project around a bundle.",

@@ -34,10 +34,10 @@ class RpiPmic(Meter):
         model = board(tree)
         if "Raspberry Pi" in model and not model.startswith(HAS_SENSOR):
             return f"{model} has no sensor of current (the Raspberry Pi 5 is the first that has); use an external meter (external_csv)"
-        if tree is HERE and not shutil.which("vcgencmd"):
-            return "no vcgencmd here (it is for the Raspberry Pi 5; there: sudo apt install raspi-utils)"
         text = _ask(tree)
-        if text is None or not _powers(text):
+        if (tree is HERE and not shutil.which("vcgencmd")) or (text is None and "Raspberry Pi" not in model):
+            return "no vcgencmd here (it is for the Raspberry Pi 5; there: sudo apt install raspi-utils)"
+        if not _powers(text or ""):
             said = (text or "").strip().split("\n")[0] or "nothing"
             return f"`{COMMAND}` answers {said[:100]!r}; on a Raspberry Pi 5: sudo usermod -aG video $USER, then log in again"
         return ""
@@ -55,7 +55,7 @@ class _Pmic(Readout):
 
     def __init__(self, tree: Tree, rails: list[str]) -> None:
         self.total = tuple(rails)
-        self.channels = tuple(Channel(name, "power", STEP_W, REFRESH_S) for name in rails)
+        self.channels = tuple(Channel(name, "power", STEP_W, REFRESH_S, files=(COMMAND,)) for name in rails)
         self._tree = tree
 
     def read(self) -> tuple[float | None, ...]:
@@ -81,8 +81,10 @@ def _ask(tree: Tree) -> str | None:
     if tree is not HERE:
         try:
             return tree.read(COMMAND)
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError:
+            return ""
     try:
         done = subprocess.run(COMMAND.split(), capture_output=True, text=True, timeout=2, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from edgekit.bundle import Bundle
 from edgekit.errors import Broken, EdgekitError
 from edgekit.execute import Execution
+from edgekit.layer_profile import LayerProfile
 from edgekit.parts import Arrays, Graph, Runtime, Session
 
 
@@ -65,25 +68,49 @@ class OnnxRuntime(Runtime):
     @contextmanager
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:
         """Probes are added as graph outputs, on a copy in memory."""
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         graphs = {}
         for name, graph in bundle.manifest.graphs.items():
             extra = list(graph.probes) if probes else []
             source = _with_outputs(bundle, name, extra) if extra else str(bundle.graph(name))
-            try:
-                session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-            except Exception as error:
-                raise Broken(f"onnxruntime cannot open {bundle.graph(name)}: {_first_line(error)}") from None
+            session = _session(bundle.graph(name), source, _options(threads))
             graphs[name] = _OrtGraph(session, [*(t.name for t in graph.signature.outputs), *extra])
         yield Execution(bundle, graphs, probes)
 
+    def layers(self, bundle: Bundle, inputs: Arrays, threads: int, runs: int) -> LayerProfile:
+        """By the engine's own profiler, which costs tens of percent on small networks: see `slowed`."""
+        from edgekit.runtimes import _ort_layers
+
+        with TemporaryDirectory(prefix="edgekit-layers-") as folder, self.open(bundle, threads) as plain:
+            work = _ort_layers.Profiled(bundle, Path(folder))
+            graphs = {}
+            for name, graph in bundle.manifest.graphs.items():
+                session = _session(bundle.graph(name), work.source(name), work.asked(name, _options(threads)))
+                work.sessions[name] = session
+                graphs[name] = _OrtGraph(session, [t.name for t in graph.signature.outputs])
+            rows, notes, slowed = work.run(plain, Execution(bundle, graphs), inputs, runs)
+        return LayerProfile(self.version(), threads, runs, rows, None, slowed, notes)
+
 
 PART = OnnxRuntime()
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def _session(file: Path, source: str | bytes, options: Any) -> Any:
+    import onnxruntime as ort
+
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise Broken(f"onnxruntime cannot open {file}: {_first_line(error)}") from None
 
 
 def _with_outputs(bundle: Bundle, graph: str, names: Sequence[str]) -> bytes:

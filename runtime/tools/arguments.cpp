@@ -15,6 +15,14 @@ const char* const kHelp =
     "  --stream                       push one chunk at a time, print each answer as a line of JSON as it comes\n"
     "  --golden                       run the golden inputs and compare; JSON; exit code 1 when an answer differs\n"
     "  --bench SECONDS                time runs (of a stream: pushes of one chunk) on the golden inputs; JSON\n"
+    "  --profile SECONDS              time single queries until they are steady, and then as long; needs --samples; JSON\n"
+    "    --samples FILE.safetensors   a row a sample: start_ns, wall_ns, cpu_ns, preempted\n"
+    "    --warmup-cap SECONDS         longest warm-up; default 1\n"
+    "    --pin CORE|auto              keep the timed thread on this core (auto: the last one); use with --threads 1\n"
+    "    --watch FILE                 read this small file meanwhile and print each text as a line of JSON; may be repeated\n"
+    "    --watch-command COMMAND      the same with what a command prints\n"
+    "    --watch-ms N                 milliseconds between readings; default 50\n"
+    "  --energy SECONDS               run back to back so long, idle before and after a third each; JSON with the times\n"
     "  --engine NAME                  onnxruntime or openvino; default: by the bundle's format\n"
     "  --library PATH                 file or folder of libonnxruntime; default: EDGEKIT_ORT_LIBRARY, the system, python3\n"
     "  --threads N                    default 0: the engine's own choice\n"
@@ -31,6 +39,47 @@ bool whole(const std::string& text, std::uint64_t* out) {
   errno = 0;
   *out = std::strtoull(text.c_str(), nullptr, 10);
   return errno == 0;
+}
+
+bool seconds(const std::string& text, double* out) {
+  char* end = nullptr;
+  *out = std::strtod(text.c_str(), &end);
+  return !text.empty() && !*end && *out > 0 && *out <= 3600;
+}
+
+// An option of timing; false when it is none. `wrong` says what it takes.
+bool timing_option(const std::string& word, const std::string& value, Arguments* made, Status* wrong) {
+  std::uint64_t number = 0;
+  for (const auto& [name, into] : {std::pair{"--bench", &made->bench_s}, {"--profile", &made->profile_s}, {"--energy", &made->energy_s},
+                                   {"--warmup-cap", &made->warmup_cap_s}}) {
+    if (word != name) continue;
+    if (!seconds(value, into)) *wrong = Status(word + " takes seconds above 0 and up to 3600, found '" + value + "'");
+    return true;
+  }
+  if (word == "--samples") {
+    made->samples = value;
+  } else if (word == "--watch" || word == "--watch-command") {
+    made->watched.push_back({value, word != "--watch"});
+  } else if (word == "--pin") {
+    if (value != "auto" && (!whole(value, &number) || number > 4095)) *wrong = Status("--pin takes the number of a core, or auto, found '" + value + "'");
+    made->pin = value == "auto" ? -1 : static_cast<int>(number);
+  } else if (word == "--watch-ms") {
+    if (!whole(value, &number) || !number || number > 60'000) *wrong = Status("--watch-ms takes a number from 1 to 60000, found '" + value + "'");
+    made->watch_ms = static_cast<int>(number);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+Status fit_together(const Arguments& made) {
+  if (made.bundle.empty() && !made.help && !made.version) return Status("no bundle was named; see --help");
+  if ((made.profile_s > 0) == made.samples.empty()) return Status("--profile and --samples go together; see --help");
+  const bool timed = made.profile_s > 0 || made.energy_s > 0;
+  if (made.pin && made.options.threads != 1) return Status("--pin keeps one thread on one core: it goes with --threads 1");
+  if (!timed && (made.pin || !made.watched.empty())) return Status("--pin and --watch are for --profile and --energy; see --help");
+  if (timed + (made.bench_s > 0) + made.golden + made.stream > 1) return Status("one of --golden, --stream, --bench and --profile at a time");
+  return {};
 }
 
 }  // namespace
@@ -66,10 +115,6 @@ Result<Arguments> read_arguments(int count, char** words) {
     } else if (word == "--seed") {
       if (!whole(value, &number)) return Status("--seed takes a number from 0 to 2^64 - 1, found '" + value + "'");
       made.seed = number;
-    } else if (word == "--bench") {
-      char* end = nullptr;
-      made.bench_s = std::strtod(value.c_str(), &end);
-      if (*end || !(made.bench_s > 0) || made.bench_s > 3600) return Status("--bench takes seconds above 0, found '" + value + "'");
     } else if (word == "--chunks") {
       for (std::size_t at = 0; at <= value.size();) {
         const std::size_t comma = std::min(value.find(',', at), value.size());
@@ -78,10 +123,12 @@ Result<Arguments> read_arguments(int count, char** words) {
         at = comma + 1;
       }
     } else {
-      return Status("no option " + word + "; see --help");
+      Status wrong;
+      if (!timing_option(word, value, &made, &wrong)) return Status("no option " + word + "; see --help");
+      if (!wrong) return wrong;
     }
   }
-  if (made.bundle.empty() && !made.help && !made.version) return Status("no bundle was named; see --help");
+  if (Status s = fit_together(made); !s) return s;
   return made;
 }
 

@@ -9,6 +9,12 @@
 
 namespace edgekit {
 
+// What a watch reads: a file, or what a command prints.
+struct Watched {
+  std::string name;
+  bool command = false;
+};
+
 struct Arguments {
   std::string bundle;
   Options options;
@@ -16,7 +22,11 @@ struct Arguments {
   std::vector<std::string> inputs, outputs;  // [NAME=]FILE
   std::vector<std::int64_t> chunks;
   bool stream = false, golden = false, help = false, version = false;
-  double bench_s = 0;
+  double bench_s = 0, profile_s = 0, energy_s = 0, warmup_cap_s = 1;
+  std::string samples;
+  std::optional<int> pin;  // a core; -1: the last that may be used
+  std::vector<Watched> watched;
+  int watch_ms = 50;
 };
 
 extern const char* const kHelp;

@@ -1,20 +1,16 @@
 // edgekit-run: run, stream, check or time a bundle from the command line.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
 #include "bundle_data.hpp"
 #include "golden.hpp"
 #include "json.hpp"
 #include "safetensors.hpp"
+#include "timing.hpp"
 
 namespace edgekit {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
 
 bool ends(const std::string& text, const std::string& with) {
   return text.size() >= with.size() && text.compare(text.size() - with.size(), with.size(), with) == 0;
@@ -124,59 +120,12 @@ Status stream(const Bundle& bundle, Session* session, const Inputs& inputs, std:
   return {};
 }
 
-// A push of one chunk, again and again, or whole runs.
-Status bench(const Bundle& bundle, const Arguments& arguments) {
-  Tensors memory;
-  auto inputs = golden_inputs(bundle, &memory);
-  if (!inputs) return inputs.status();
-  const auto start = Clock::now();
-  auto session = Session::open(bundle, arguments.options);
-  if (!session) return session.status();
-  const double load_ms = ms_since(start);
-  Tensors piece;
-  Inputs once = *inputs;
-  if (bundle.streams()) {
-    std::int64_t hop = 1;
-    Inputs given;
-    for (const auto& [name, feed] : bundle.data()->program.stream->feeds) {
-      (void)name;
-      hop = std::max(hop, feed.hop);
-    }
-    for (const auto& [name, value] : *inputs) {
-      if (!bundle.data()->program.stream->feeds.count(name)) given[name] = value;
-    }
-    if (Status s = session->begin(given); !s) return s;
-    piece = cut(bundle, *inputs, 0, hop);
-    once = views(piece);
-  }
-  const auto run = [&] { return bundle.streams() ? session->push(once) : session->run(once); };
-  const auto first = Clock::now();
-  if (Status s = run(); !s) return s;
-  const double first_ms = ms_since(first);
-  const std::uint64_t steps = session->steps();
-  std::vector<double> times;
-  const auto begin = Clock::now();
-  while (ms_since(begin) < arguments.bench_s * 1e3 || times.size() < 20) {
-    const auto from = Clock::now();
-    if (Status s = run(); !s) return s;
-    times.push_back(ms_since(from));
-  }
-  std::sort(times.begin(), times.end());
-  const auto share = [&](double q) { return times[static_cast<std::size_t>(q * static_cast<double>(times.size() - 1))]; };
-  const std::uint64_t each = (session->steps() - steps) / times.size();
-  const Json found = {{"bundle", bundle.name()}, {"engine", session->engine()}, {"load_ms", load_ms}, {"first_run_ms", first_ms}, {"runs", times.size()},
-                      {"latency_p50_ms", share(0.5)}, {"latency_p90_ms", share(0.9)}, {"latency_min_ms", times[0]}, {"steps_per_run", each},
-                      {"ns_per_step_p50", each ? share(0.5) * 1e6 / static_cast<double>(each) : 0.0}};
-  std::puts(found.dump(2).c_str());
-  return {};
-}
-
 Result<int> work(const Arguments& arguments) {
   auto bundle = Bundle::open(arguments.bundle);
   if (!bundle) return bundle.status();
   if (arguments.golden) return check_golden(*bundle, arguments);
-  if (arguments.bench_s > 0) {
-    if (Status s = bench(*bundle, arguments); !s) return s;
+  if (arguments.bench_s > 0 || arguments.profile_s > 0 || arguments.energy_s > 0) {
+    if (Status s = arguments.bench_s > 0 ? bench(*bundle, arguments) : profile(*bundle, arguments); !s) return s;
     return 0;
   }
   auto inputs = read_inputs(*bundle, arguments);
