@@ -21,7 +21,7 @@ from edgekit.report.time_tables import threads
 
 Samples = Mapping[str, np.ndarray]  # process, start_ns, wall_ns, cpu_ns, preempted: a row a sample
 Event = dict[str, Any]
-MOST = 20_000  # samples of one measurement: the first; a viewer becomes slow beyond
+MOST = 4_000  # samples of one measurement: the first; a viewer becomes slow beyond
 CONDITIONS = (("CPU pressure", "%", 100.0), ("clock", "MHz", 1.0), ("temperature", "°C", 1.0))
 
 
