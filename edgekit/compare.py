@@ -51,7 +51,7 @@ def compare(
     """Time both in turns; the pairs are as many as the processes of A's request. EdgekitError where one is a simulator's."""
     for bundle, request in (a, b):
         if simulated := registry.find(Runtime, request.runtime).simulates:
-            raise EdgekitError(f"{bundle.label} runs on a simulator of {simulated}: its time says nothing of a device, so there is nothing to compare")
+            raise EdgekitError(f"{bundle.label} runs on a simulator of {simulated}: its time says nothing of a device")
     pairs = a[1].processes
     order = [turn for i in range(pairs) for turn in ((0, 1) if i % 2 == 0 else (1, 0))]
     runs, seen = profile.watched([(a, b)[turn] for turn in order], tree, progress)

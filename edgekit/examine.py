@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgekit import layers, registry, remote, roofline, spiking_net
 from edgekit import recipe as recipes
-from edgekit import registry, spiking_net
 from edgekit import target as targets
 from edgekit.bundle import EVIDENCE, Bundle
 from edgekit.compare import Comparison
 from edgekit.compare import compare as compare_bundles
+from edgekit.device_estimate import DeviceEstimate
 from edgekit.errors import EdgekitError, Missing
 from edgekit.estimate import Estimate, count, count_ann, price, prices_of
 from edgekit.files import write_tensors
+from edgekit.fleet import Device
+from edgekit.layer_profile import LayerProfile
 from edgekit.measurement import Measurement, Progress, silent
 from edgekit.parts import Runtime, Trained
 from edgekit.process_run import Request
@@ -26,6 +30,7 @@ from edgekit.verify_apart import verify_apart
 
 ANYTHING = Request()  # the format's own engine, one pinned thread, five processes
 THREADS = (1, 0)  # one pinned thread, and all
+LAYERED = ("onnxruntime", "openvino")  # engines that tell how long each layer took
 
 
 def verify(bundle: Bundle, runtime: str = "", score_limit: int | None = None) -> Verification:
@@ -78,6 +83,53 @@ def request(**asked: Any) -> Request:
     """A Request from its fields; EdgekitError for one that cannot be."""
     made: Request = recipes.fill(Request, asked, "profile")
     return made
+
+
+def profile_on(bundle: Bundle, device: Device, request: Request = ANYTHING, progress: Progress = silent) -> Measurement:
+    """Profile on a device by ssh, where its answers are checked first, and store the evidence here."""
+    found = remote.profile_on(device, bundle, request, progress)
+    place = re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-")
+    engine = "cpp" if found.runtime.startswith("edgekit-run ") else found.runtime.split()[0]
+    bundle.write_evidence(f"profile-{evidence_name(dataclasses.replace(request, runtime=engine))}-on-{place}", found.to_json())
+    return found
+
+
+def profile_layers(bundle: Bundle, request: Request = ANYTHING) -> LayerProfile:
+    """Where the time goes, layer by layer, under this machine's roof; stored."""
+    request = ready_request(bundle, request)
+    found = layers.profile_layers(bundle, request.runtime, request.threads)
+    bundle.write_evidence(f"layers-{request.runtime}-{request.threads or 'all'}", {"profile": dataclasses.asdict(found)})
+    return found
+
+
+def estimate_on(bundle: Bundle, names: Sequence[str], others: Sequence[Bundle] = ()) -> list[DeviceEstimate]:
+    """What one inference would take on these targets; of this machine with the error, where it was measured too.
+
+    others: bundles whose measurements narrow the estimate (roofline.py). EdgekitError when the graphs cannot be counted.
+    """
+    known = [m for other in others if other.sha256 != bundle.sha256 for m in roofline.evidence_of(other)]
+    own = roofline.evidence_of(bundle)
+    found = []
+    for target in map(targets.load, names):
+        # An ONNX graph would be compiled for what the device prefers; of another format, its own engine is meant.
+        fits = [] if bundle.manifest.format == "onnx" else [n for n in target.runtimes if n in all_runtimes_of(bundle.manifest.format)]
+        runtime, threads = (fits or [*target.runtimes, ""])[0], (1 if target.here else 0)
+        made = roofline.estimate(bundle, target, bundle.manifest.precision, known, runtime=runtime, threads=threads)
+        mine = [m.measurement for m in own if (m.measurement.target, m.engine, m.measurement.threads) == (target.name, runtime, threads)]
+        for measurement in mine[:1]:
+            made = roofline.compared(made, measurement)
+        found.append(made)
+    return found
+
+
+def estimate_here(bundles: Sequence[Bundle]) -> None:
+    """Of each bundle what this machine was estimated to take, the others narrowing it, and its error; stored."""
+    for bundle in bundles:
+        try:
+            found = estimate_on(bundle, [targets.which_target().target], bundles)
+        except EdgekitError:
+            continue  # no graph whose operations can be counted: of an event-driven chip, say
+        bundle.write_evidence("device-estimate", {"estimates": [dataclasses.asdict(e) for e in found]})
 
 
 def compare(
@@ -157,6 +209,8 @@ def deployed(
             asked = dataclasses.replace(request, runtime=name, threads=n)
             if bundle.read_evidence(f"profile-{evidence_name(asked)}") is None:
                 profile(bundle, asked)
+            if n == 1 and name in LAYERED and bundle.read_evidence(f"layers-{name}-1") is None:
+                profile_layers(bundle, asked)
     if bundle.read_evidence("estimate") is None:
         estimates = [dataclasses.asdict(e) for e in estimate(bundle, trained)]
         bundle.write_evidence("estimate", {"estimates": estimates})

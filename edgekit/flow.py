@@ -74,6 +74,7 @@ def deploy(  # noqa: PLR0913 - what a person can choose of the whole flow
     for i, bundle in enumerate(bundles.values()):
         progress(f"verify and profile {bundle.label}", i, len(bundles))
         examine.deployed(bundle, trained, skipped, score_limit, Request(seconds=seconds, processes=processes))
+    examine.estimate_here(list(bundles.values()))
     progress("deploy", len(bundles), len(bundles))
     return list(bundles.values())
 

@@ -12,7 +12,7 @@ from edgekit import flow, recipe, registry
 from edgekit.errors import EdgekitError
 from edgekit.parts import Family
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.toml"))
+EXAMPLES = sorted(p for p in (Path(__file__).parent.parent / "examples").glob("*.toml") if not p.stem.startswith("sweep_"))  # sweeps: test_sweep.py
 
 
 @dataclass(frozen=True)

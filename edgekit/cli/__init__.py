@@ -19,6 +19,7 @@ VERBS = {
     "profile": "Time a verified bundle, here or on a device; energy, where there is a meter.",
     "compare": "Which of two bundles is faster here, and how sure that is.",
     "import-measurement": "Store what trtexec measured on another machine.",
+    "estimate": "What a bundle would take on devices that are not here.",
     "deploy": "Export to several formats, verify and profile each.",
     "sweep": "Models x precisions x steps on many devices: which to choose.",
     "report": "Table, JSON and one offline page of a run folder.",

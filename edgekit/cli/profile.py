@@ -35,6 +35,7 @@ def command(
     latency from the scheduled time), stream (chunks in real time at --rate-hz, deadlines counted).
     """
     from edgekit import examine
+    from edgekit import fleet as devices
     from edgekit.bundle import open_bundle
     from edgekit.errors import EdgekitError
 
@@ -45,7 +46,7 @@ def command(
         if on:
             if layers:
                 raise EdgekitError("layers are profiled on this machine only; leave --layers or --on out")
-            m = examine.profile_on(opened, examine.device(on, fleet, target), request, progress)
+            m = examine.profile_on(opened, devices.find(on, fleet, target), request, progress)
         else:
             m = examine.profile(opened, request, target, meter, progress)
             by_layer = examine.profile_layers(opened, request) if layers else None

@@ -1,0 +1,129 @@
+"""Where the time of one inference goes, layer by layer, measured in a fresh process and held against this machine's roof.
+
+The process is `python -m edgekit.layers BUNDLE RUNTIME THREADS`; nothing is stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+import edgekit
+from edgekit import registry
+from edgekit.bundle import Bundle, open_bundle
+from edgekit.costs import one_sample
+from edgekit.errors import EdgekitError
+from edgekit.layer_profile import Layer, LayerProfile, Roof
+from edgekit.parts import Runtime
+from edgekit.profile_child import pin
+from edgekit.recipe import fill
+from edgekit.roof_probe import probe
+
+LIMIT_S = 600
+SECONDS = 1.0  # of profiled runs
+LEAST, MOST = 3, 500  # runs
+WARM_UP = 10
+ABOVE = 1.05  # of the roof: as much more is not the probe's own scatter
+
+
+def profile_layers(bundle: Bundle, runtime: str, threads: int = 1) -> LayerProfile:
+    """Profile a bundle by layer on an engine of this machine. threads: 1 = pinned to one core, 0 = all.
+
+    EdgekitError when the engine gives no such profile, or the process fails.
+    """
+    root = str(Path(edgekit.__file__).parent.parent)
+    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
+    command = [sys.executable, "-m", "edgekit.layers", str(bundle.folder.absolute()), runtime, str(threads)]
+    what = f"profiling the layers of {bundle.label} on {runtime}"
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=LIMIT_S, env={**os.environ, "PYTHONPATH": path}, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise EdgekitError(f"{what} took more than {LIMIT_S} s and was stopped") from None
+    if done.returncode:
+        last = next(iter(reversed(done.stderr.strip().splitlines())), f"exit code {done.returncode}")
+        raise EdgekitError(f"{what} failed: {last}")
+    found: LayerProfile = fill(LayerProfile, json.loads(done.stdout.splitlines()[-1]), "profile by layer")
+    measured = probe(threads)
+    made = under(found, measured.roof)
+    return dataclasses.replace(made, notes=(*made.notes, *filter(None, [measured.busy])))
+
+
+def under(profile: LayerProfile, roof: Roof) -> LayerProfile:
+    """The profile with its roof; layers that lie above it are named, since one of the two is then wrong, or a cache was at work."""
+    notes = list(profile.notes)
+    for layer in profile.layers:
+        peak = roof.compute_gops.get(layer.precision)
+        if layer.gops and peak and layer.gops > ABOVE * peak:
+            told = f"{layer.name} reaches {layer.gops:.0f} GOP/s, more than the {peak:.0f} of the roof in {layer.precision}"
+            notes.append(f"{told}: the roof was measured too low, or the kernel leaves operations out, as those on padding")
+    fast = [layer for layer in profile.layers if layer.gb_s and layer.gb_s > ABOVE * roof.bandwidth_gb_s]
+    if fast:
+        most = max(layer.gb_s or 0.0 for layer in fast)
+        notes.append(f"{len(fast)} layers move up to {most:.0f} GB/s, memory gives {roof.bandwidth_gb_s:.0f}: their data lie in caches")
+    lacking = sorted({x.precision for x in profile.layers if x.operations and x.precision in ("f32", "f16", "bf16", "int8")} - set(roof.compute_gops))
+    if lacking:
+        notes.append(f"no roof was measured for {', '.join(lacking)}")
+    return dataclasses.replace(profile, roof=roof, notes=tuple(notes))
+
+
+def with_shares(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Each layer with its share of the sum of times."""
+    rows = tuple(layers)
+    total = sum(x.time_us for x in rows)
+    return tuple(dataclasses.replace(x, share=x.time_us / total if total else 0.0) for x in rows)
+
+
+def taken_us(once: Callable[[], None], runs: int) -> float:
+    """The median of `runs` runs, in microseconds."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter_ns()
+        once()
+        times.append(time.perf_counter_ns() - start)
+    return float(np.median(times)) / 1e3
+
+
+def runs_for(once: Callable[[], None]) -> int:
+    """As many runs as take about a second."""
+    return max(LEAST, min(MOST, int(SECONDS * 1e6 / max(taken_us(once, 3), 1.0))))
+
+
+def work(folder: str, runtime: str, threads: int) -> LayerProfile:
+    """Profile in this process; without a roof."""
+    bundle, part = open_bundle(folder), registry.find(Runtime, runtime)
+    if type(part).layers is Runtime.layers:
+        part.layers(bundle, {}, threads, 0)
+    if threads == 1:
+        pin()
+    inputs = one_sample(bundle)
+    with part.open(bundle, threads=threads) as session:
+        once = session.bind(inputs)
+        once()
+        runs = runs_for(once)
+    return part.layers(bundle, inputs, threads, runs)
+
+
+def main(arguments: list[str]) -> int:
+    """BUNDLE RUNTIME THREADS; one JSON line on stdout."""
+    folder, runtime, threads = arguments
+    try:
+        found = work(folder, runtime, int(threads))
+    except EdgekitError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(dataclasses.asdict(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
