@@ -19,13 +19,13 @@ import numpy as np
 import edgekit
 from edgekit import registry
 from edgekit.bundle import Bundle, open_bundle
-from edgekit.costs import one_sample
+from edgekit.counting import one_sample
 from edgekit.errors import EdgekitError
 from edgekit.layer_profile import Layer, LayerProfile, Roof
 from edgekit.parts import Runtime
 from edgekit.profile_child import pin
 from edgekit.recipe import fill
-from edgekit.roof_probe import probe
+from edgekit.roofline.probe import probe
 
 LIMIT_S = 600
 SECONDS = 1.0  # of profiled runs

@@ -12,11 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from toy_bundles import bundle, decay, tensor
 
 from edgekit import flow
-from edgekit.costs import costs_of, one_sample
+from edgekit.counting import costs_of, one_sample
+from edgekit.counting.graph import graph_costs
+from edgekit.counting.node import Node, Port
+from edgekit.counting.nodes import count, known
 from edgekit.errors import EdgekitError
-from edgekit.graph_costs import graph_costs
-from edgekit.node import Node, Port
-from edgekit.node_costs import count, known
 from edgekit.operations import count_ann
 from edgekit.program import Affine, Feed, Join, Phase, Program, State, Stream, Term, value
 from edgekit.program import noise as drawn
@@ -94,7 +94,7 @@ def test_products_are_those_that_torchs_own_counter_sees(name, tmp_path):
     assert 2 * sum(n.macs for n in costs.nodes) == seen.get_total_flops() > 0
     assert not costs.notes
     pytest.importorskip("openvino")
-    from edgekit.openvino_costs import graph_costs as count_openvino
+    from edgekit.counting.openvino_graph import graph_costs as count_openvino
 
     other = count_openvino(tmp_path / "m.onnx", inputs)
     assert sum(n.macs for n in other.nodes) == sum(n.macs for n in costs.nodes)

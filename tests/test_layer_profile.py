@@ -11,12 +11,12 @@ from toy_bundles import bundle, graph, tensor
 
 from edgekit import flow, layers, registry
 from edgekit.bundle import Bundle
-from edgekit.costs import costs_of, one_sample
+from edgekit.counting import costs_of, one_sample
 from edgekit.errors import EdgekitError
 from edgekit.layer_profile import Layer, LayerProfile, Roof
 from edgekit.parts import Runtime
 from edgekit.program import Phase, Program, State, value
-from edgekit.roof_probe import Probe
+from edgekit.roofline.probe import Probe
 from edgekit.signature import Signature
 
 ROOF = Roof(1, {"f32": 100.0, "int8": 400.0}, 40.0, {})

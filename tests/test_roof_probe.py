@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from edgekit import roof_kernels, roof_probe
 from edgekit.errors import EdgekitError
 from edgekit.figures import UNITS
+from edgekit.roofline import kernels as roof_kernels
+from edgekit.roofline import probe as roof_probe
 
 TOLD = {
     "roof": {
@@ -136,7 +137,7 @@ def test_the_figures_are_those_that_targets_know(measured):
 
 def test_the_real_process_takes_the_best_of_several_kernels():
     """What no one kernel of the test's own is far above: a roof that a plain product beats would be none."""
-    done = subprocess.run([sys.executable, "-m", "edgekit.roof_kernels", "1"], capture_output=True, text=True, check=True, env=None)
+    done = subprocess.run([sys.executable, "-m", "edgekit.roofline.kernels", "1"], capture_output=True, text=True, check=True, env=None)
     told = json.loads(done.stdout)
     roof = told["roof"]
     assert roof["compute_gops"].keys() >= {"f32", "int8"}

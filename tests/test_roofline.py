@@ -13,20 +13,20 @@ import pytest
 from onnx import helper
 from toy_bundles import bundle, graph, tensor
 
-from edgekit import efficiency, flow, limits, registry, roofline
+from edgekit import flow, registry, roofline
 from edgekit import target as targets
-from edgekit.costs import Costs, PhaseCosts, costs_of, one_sample
+from edgekit.counting import Costs, PhaseCosts, costs_of, one_sample
+from edgekit.counting.graph import GraphCosts
+from edgekit.counting.nodes import NodeCosts
 from edgekit.device_estimate import DeviceEstimate
-from edgekit.efficiency import Known, fit
 from edgekit.estimate import count, price, prices_of
-from edgekit.graph_costs import GraphCosts
 from edgekit.measurement import Load, Measurement
-from edgekit.node_costs import NodeCosts
 from edgekit.parts import Runtime
 from edgekit.program import Phase, Program, value
 from edgekit.recipe import fill
-from edgekit.roof_probe import Probe
-from edgekit.roofline import Measured, compared, error, estimate
+from edgekit.roofline import Measured, compared, efficiency, error, estimate, limits
+from edgekit.roofline.efficiency import Known, fit
+from edgekit.roofline.probe import Probe
 from edgekit.signature import Signature
 
 MIB = 1 << 20

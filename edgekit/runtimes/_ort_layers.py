@@ -13,15 +13,15 @@ import numpy as np
 import onnx
 
 from edgekit.bundle import Bundle
-from edgekit.costs import Costs, costs_of
+from edgekit.counting import Costs, costs_of
+from edgekit.counting.graph import attributes
+from edgekit.counting.node import Node, Port
+from edgekit.counting.nodes import NodeCosts, count
+from edgekit.counting.shapes import dtype_name
 from edgekit.errors import EdgekitError
 from edgekit.execute import Execution
-from edgekit.graph_costs import attributes
-from edgekit.graph_shapes import dtype_name
 from edgekit.layer_profile import Layer
 from edgekit.layers import WARM_UP, taken_us, with_shares
-from edgekit.node import Node, Port
-from edgekit.node_costs import NodeCosts, count
 from edgekit.parts import Arrays, Session
 from edgekit.program import Stream
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.counting.node import Port
+from edgekit.counting.nodes import NodeCosts, count
+from edgekit.counting.openvino_graph import DTYPES, as_onnx, model_costs, port
 from edgekit.errors import EdgekitError
 from edgekit.execute import Execution
 from edgekit.layer_profile import Layer
 from edgekit.layers import WARM_UP, taken_us, with_shares
-from edgekit.node import Port
-from edgekit.node_costs import NodeCosts, count
-from edgekit.openvino_costs import DTYPES, as_onnx, model_costs, port
 from edgekit.parts import Arrays, Graph, Session
 
 _PRECISION = {"u8": "int8", "i8": "int8"}

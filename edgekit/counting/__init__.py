@@ -12,11 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekit.bundle import MANIFEST, Bundle, open_bundle
+from edgekit.counting.graph import GraphCosts, graph_costs, like
+from edgekit.counting.node import Port
+from edgekit.counting.nodes import NodeCosts
 from edgekit.environment import Sizes, resolved, sizes_of
 from edgekit.errors import EdgekitError
-from edgekit.graph_costs import GraphCosts, graph_costs, like
-from edgekit.node import Port
-from edgekit.node_costs import NodeCosts
 from edgekit.parts import Arrays
 from edgekit.program import Affine, ArgMax, Operation, Phase, Source, Stream
 from edgekit.signature import Tensor
@@ -192,7 +192,7 @@ class _Walk:
     def _graph(self, name: str, inputs: Arrays) -> GraphCosts:
         file = self._bundle.graph(name)
         if file.suffix == ".xml":
-            from edgekit.openvino_costs import graph_costs as count_openvino
+            from edgekit.counting.openvino_graph import graph_costs as count_openvino
 
             return count_openvino(file, inputs)
         if name not in self._models:

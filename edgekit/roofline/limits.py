@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edgekit import probe as machine_probe
 from edgekit.figures import PRECISIONS, Figure
-from edgekit.roof_probe import probe as roof_probe
+from edgekit.roofline.probe import probe as roof_probe
 from edgekit.target import Target
 
 # Microseconds of (a call, a node) beyond the work itself, at most: orders of magnitude, assumed where a target gives no figure. The

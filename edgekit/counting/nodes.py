@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgekit.node import Node, Port
-from edgekit.operator_kinds import COPIES, ELEMENTWISE, PER_ELEMENT, PICKS, POOLS, REDUCTIONS, VARIADIC, VIEWS
-from edgekit.product_costs import FACTORS, MACS, RECURRENT, einsum_operations, inside, recurrent, scores
+from edgekit.counting.kinds import COPIES, ELEMENTWISE, PER_ELEMENT, PICKS, POOLS, REDUCTIONS, VARIADIC, VIEWS
+from edgekit.counting.node import Node, Port
+from edgekit.counting.products import FACTORS, MACS, RECURRENT, einsum_operations, inside, recurrent, scores
 
 _PRECISION = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "int8", "int4": "int8", "uint4": "int8"}
 

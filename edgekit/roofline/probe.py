@@ -27,7 +27,7 @@ from edgekit.figures import Figure
 from edgekit.layer_profile import Roof
 from edgekit.probe import machine as probe_machine
 from edgekit.recipe import fill
-from edgekit.roof_kernels import usable_cores
+from edgekit.roofline.kernels import usable_cores
 from edgekit.sysfs import HERE
 
 VERSION = 1  # of the probe: raised when it measures something else
@@ -128,7 +128,7 @@ def _measured(threads: int) -> dict[str, object]:
     told = dict.fromkeys(_THREADS, str(threads or usable_cores()))
     before, start = _waited_us(), time.monotonic()
     environment = {**{n: v for n, v in os.environ.items() if n not in _UNSET}, **told, "PYTHONPATH": path}
-    command = [sys.executable, "-m", "edgekit.roof_kernels", str(threads)]
+    command = [sys.executable, "-m", "edgekit.roofline.kernels", str(threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=environment, check=False)
     except subprocess.TimeoutExpired:

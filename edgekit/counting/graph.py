@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.graph_shapes import shapes, typed
-from edgekit.node import Node, Port
-from edgekit.node_costs import NodeCosts, count, known
-from edgekit.operator_kinds import VIEWS
+from edgekit.counting.kinds import VIEWS
+from edgekit.counting.node import Node, Port
+from edgekit.counting.nodes import NodeCosts, count, known
+from edgekit.counting.shapes import shapes, typed
 from edgekit.parts import Arrays
 
 _QUANTISE, _DEQUANTISE = "QuantizeLinear", "DequantizeLinear"

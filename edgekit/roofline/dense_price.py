@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgekit.costs import Costs
+from edgekit.counting import Costs
+from edgekit.counting.nodes import NodeCosts
 from edgekit.estimate import price, prices_of
-from edgekit.node_costs import NodeCosts
 from edgekit.operations import Access, LayerCounts, OperationCounts
 from edgekit.target import Target
 

@@ -1,6 +1,6 @@
 """The process that measures a roof: matrix products by every engine that is here, large copies by numpy, graphs that do nothing.
 
-Started fresh by edgekit/roof_probe.py; the best of all runs counts, since other work on the machine can only slow them down.
+Started fresh by edgekit/roofline/probe.py; the best of all runs counts, since other work on the machine can only slow them down.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from edgekit.costs import Costs
-from edgekit.limits import Limits
+from edgekit.counting import Costs
+from edgekit.roofline.limits import Limits
 
 FUNCTION = 30  # multiply-adds that an operation which is no product may take: a sine or an exponential is a polynomial
 WIDTH = {"f64": 8, "f32": 4, "f16": 2, "bf16": 2, "int8": 1}  # bytes of an element

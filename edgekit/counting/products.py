@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgekit.node import Node
+from edgekit.counting.node import Node
 
 
 def _conv(node: Node, weight: int = 1) -> int:

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from edgekit.counting.graph import GraphCosts
+from edgekit.counting.kinds import VIEWS
+from edgekit.counting.node import Node, Port
+from edgekit.counting.nodes import NodeCosts, count, known
 from edgekit.errors import Broken
-from edgekit.graph_costs import GraphCosts
-from edgekit.node import Node, Port
-from edgekit.node_costs import NodeCosts, count, known
-from edgekit.operator_kinds import VIEWS
 from edgekit.parts import Arrays
 
 DTYPES = {

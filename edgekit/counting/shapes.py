@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.node import Port
+from edgekit.counting.node import Port
 from edgekit.parts import Arrays
 
 LIMIT_S = 60.0  # of a run that only shows shapes

@@ -5,7 +5,7 @@
     high  = the larger of least / 0.05 and all bytes / bandwidth / 0.7, and the overhead of calls and nodes
     mid   = the geometric mean of least / 0.7 (with the overhead, where it was measured) and high
 
-Models that were measured on the same device, engine, precision and threads narrow 0.05 to 0.7 (edgekit/efficiency.py). Energy: no
+Models that were measured on the same device, engine, precision and threads narrow 0.05 to 0.7 (edgekit/roofline/efficiency.py). Energy: no
 less than the multiplications and memory accesses alone take in 7 nm, nor than idle power x low; no more than the highest power x high.
 """
 
@@ -18,15 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgekit.bundle import EVIDENCE, Bundle
-from edgekit.costs import Costs, costs_of
-from edgekit.dense_price import Three, dense_price
+from edgekit.counting import Costs, costs_of
 from edgekit.device_estimate import DeviceEstimate
-from edgekit.efficiency import Fit, Known, fit
 from edgekit.errors import EdgekitError
-from edgekit.event_estimate import event_estimate
-from edgekit.limits import limits_of
 from edgekit.measurement import Measurement
-from edgekit.roof_times import RoofTimes, roof_times
+from edgekit.roofline.dense_price import Three, dense_price
+from edgekit.roofline.efficiency import Fit, Known, fit
+from edgekit.roofline.event_price import event_estimate
+from edgekit.roofline.limits import limits_of
+from edgekit.roofline.times import RoofTimes, roof_times
 from edgekit.target import Target
 
 METHOD = "roofline 1"
