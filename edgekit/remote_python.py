@@ -1,0 +1,55 @@
+"""A measurement by the edgekit that is installed on the device: its own verify, and then its own profile."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from edgekit.bundle import Bundle
+from edgekit.errors import EdgekitError, NotEqual
+from edgekit.fleet import Device
+from edgekit.measurement import Measurement
+from edgekit.process_run import Request
+from edgekit.remote_job import Found, Job
+from edgekit.remote_runner import RUN, limit_s, stopped
+from edgekit.ssh import quoted
+
+
+def job(device: Device, bundle: str, request: Request) -> Job:
+    """verify --json, and profile --json when the answers are right. `bundle` is a path of the device."""
+    start = [device.python, "-m", "edgekit"]
+    runtime = ["--runtime", request.runtime] if request.runtime else []
+    verify = [*start, "verify", bundle, *runtime, "--score-limit", "0", "--json"]
+    profile = [*start, "profile", bundle, *runtime, "--threads", str(request.threads), "--seconds", f"{request.seconds:g}", "--processes",
+               str(request.processes), "--scenario", request.scenario, "--rate-hz", f"{request.rate_hz:g}", "--energy-seconds",
+               f"{request.energy_seconds:g}", "--meter", device.meter, "--json"]  # fmt: skip
+    steps = (
+        f"{RUN}echo '0 2 compare with the golden answers' >>progress\nrun verify {quoted(verify)} || exit 1\n"
+        f"echo '1 2 time fresh processes' >>progress\nrun profile {quoted(profile)} || exit 1\necho '2 2 measured' >>progress\n"
+    )
+    names = ["verify", "profile"]
+    return Job(steps, [f"{n}.{ending}" for n in names for ending in ("out", "err", "code")], {"names": names}, limit_s(device, request))
+
+
+def measurement(found: Found, bundle: Bundle, device: Device, target: str) -> Measurement:
+    """What the device's edgekit measured. NotEqual when the answers differ there, EdgekitError when it failed."""
+    codes = {name: found.text(f"{name}.code") for name in found.plan["names"]}
+    if codes["verify"] == "1" and (failures := _json(found, "verify").get("failures")):
+        raise NotEqual(f"{bundle.label} on {device.name}: {failures[0]}: not the trained network's answers, so not timed")
+    for name, code in codes.items():
+        if code != "0":
+            lines = [line for line in found.text(f"{name}.err").splitlines() if line.strip()]
+            own = lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
+            raise EdgekitError(f"{bundle.label} on {device.name}: {name}: {own if code else stopped(found)}")
+    fields = {f.name for f in dataclasses.fields(Measurement)}
+    told = {k: v for k, v in _json(found, "profile").items() if k in fields}
+    return dataclasses.replace(Measurement.from_json(told), target=target)
+
+
+def _json(found: Found, name: str) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads(found.text(f"{name}.out"))
+    except ValueError:
+        raise EdgekitError(f"`edgekit {name}` on the device printed no JSON: {found.text(f'{name}.out')[:200]!r}") from None
+    return told
