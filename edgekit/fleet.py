@@ -33,7 +33,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Device:
-    """A machine that bundles are measured on; edgekit/remote.py does it.
+    """A machine that bundles are measured on; edgekit/remote/__init__.py does it.
 
     host_key: fingerprint of the device's own key, as `ssh-keygen -lf` prints it; empty: it must be in known_hosts.
     runner: "python" runs the edgekit that is installed there, "cpp" carries the C++ runner and ONNX Runtime there, "auto"

@@ -12,8 +12,8 @@ import pytest
 
 from edgekit import registry
 from edgekit.errors import EdgekitError, Missing
-from edgekit.kit import Portable
 from edgekit.parts import Runtime
+from edgekit.remote.kit import Portable
 from edgekit.runtimes import _cpp_build, _cpp_kit
 from edgekit.runtimes._cpp_build import Variant
 

@@ -25,7 +25,7 @@ from ssh_server import Server
 from test_cpp_profile import runner
 from toy_bundles import bundle, graph, tensor
 
-from edgekit import __version__, conditions, energy, probe, remote, ssh
+from edgekit import __version__, conditions, energy, probe, remote
 from edgekit.bundle import Bundle, Golden
 from edgekit.data import cache_folder
 from edgekit.errors import Broken, EdgekitError, NotEqual
@@ -34,12 +34,13 @@ from edgekit.measurement import Measurement
 from edgekit.parts import Channel, Meter, Readout
 from edgekit.process_run import Request
 from edgekit.program import once
-from edgekit.remote_job import Found, Job, result_of
-from edgekit.remote_probe import clock_advice
-from edgekit.remote_store import Parcel, push
-from edgekit.remote_tree import Asked, snapshot
+from edgekit.remote import ssh
+from edgekit.remote.job import Found, Job, result_of
+from edgekit.remote.probe import clock_advice
+from edgekit.remote.ssh import Busy, Dropped, Shell
+from edgekit.remote.store import Parcel, push
+from edgekit.remote.tree import Asked, snapshot
 from edgekit.signature import Signature
-from edgekit.ssh import Busy, Dropped, Shell
 from edgekit.summary import Metered
 from edgekit.sysfs import HERE, Snapshot
 
@@ -259,9 +260,9 @@ def test_a_lease_ends_with_the_process_that_held_it(server: Server, tmp_path: Pa
     code = f"""
 import asyncio, sys
 sys.path[:0] = {sys.path!r}
-from edgekit import ssh
+from edgekit.remote import ssh
 from edgekit.fleet import Device
-from edgekit.remote_job import result_of
+from edgekit.remote.job import result_of
 async def prepare():
     print("leased", flush=True)
     await asyncio.sleep(60)

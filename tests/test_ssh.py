@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ssh_server import Server
 
-from edgekit import fleet, ssh
+from edgekit import fleet
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Address, Device
-from edgekit.host_keys import HostKeyRefused
-from edgekit.ssh import Dropped, TimedOut, Unreachable
+from edgekit.remote import ssh
+from edgekit.remote.host_keys import HostKeyRefused
+from edgekit.remote.ssh import Dropped, TimedOut, Unreachable
 
 HOSTILE = ["a b", "-rf", "--", "$(touch pwned)", "`touch pwned`", "'", '"', "\\", "\n", "a\nb\t", "*", "~", "; touch pwned #", "", "ünï/cödé", "!!", "%s\\n", "&"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from edgekit import files
 from edgekit.data import cache_folder
 from edgekit.errors import EdgekitError, Missing
-from edgekit.kit import Kit
 from edgekit.measurement import Progress
+from edgekit.remote.kit import Kit
 from edgekit.runtimes import _cpp_aarch64 as aarch64
 from edgekit.runtimes._cpp_build import Variant, build, onnxruntime_folder, runner
 
@@ -23,7 +23,7 @@ ZIG_HINT = "pip install ziglang builds one that needs only 2.28"
 
 
 def kit(architecture: str, glibc: tuple[int, int], native: Variant, library: bool, progress: Progress) -> Kit:
-    """See edgekit.kit.Portable."""
+    """See edgekit.remote.kit.Portable."""
     if architecture not in ARCHITECTURES:
         raise EdgekitError(
             f"edgekit carries its runner to {' and '.join(ARCHITECTURES)}, and the device is {architecture}: install a 64-bit system there"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from edgekit import __version__
 from edgekit.bundle import Bundle
 from edgekit.errors import Missing
-from edgekit.kit import Kit
 from edgekit.measurement import Progress
 from edgekit.parts import Runtime, Session
+from edgekit.remote.kit import Kit
 from edgekit.runtimes._cpp_build import Variant, build, onnxruntime_folder, runner
 from edgekit.runtimes._cpp_session import CppSession
 
@@ -51,7 +51,7 @@ class Cpp(Runtime):
         yield CppSession(bundle, [str(built)], options)
 
     def kit(self, architecture: str, glibc: tuple[int, int], library: bool, progress: Progress) -> Kit:
-        """See edgekit.kit.Portable: the runner for a device without Python."""
+        """See edgekit.remote.kit.Portable: the runner for a device without Python."""
         from edgekit.runtimes import _cpp_kit
 
         return _cpp_kit.kit(architecture, glibc, NATIVE, library, progress)

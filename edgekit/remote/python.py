@@ -11,9 +11,9 @@ from edgekit.errors import EdgekitError, NotEqual
 from edgekit.fleet import Device
 from edgekit.measurement import Measurement
 from edgekit.process_run import Request
-from edgekit.remote_job import Found, Job
-from edgekit.remote_runner import RUN, limit_s, stopped
-from edgekit.ssh import quoted
+from edgekit.remote.job import Found, Job
+from edgekit.remote.runner import RUN, limit_s, stopped
+from edgekit.remote.ssh import quoted
 
 
 def job(device: Device, bundle: str, request: Request) -> Job:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import EdgekitError, Missing
 from edgekit.fleet import Address, Device
-from edgekit.host_keys import HostKeyRefused, HostKeys
+from edgekit.remote.host_keys import HostKeyRefused, HostKeys
 
 if TYPE_CHECKING:
     import asyncssh

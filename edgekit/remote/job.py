@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 from edgekit.errors import Broken, EdgekitError
 from edgekit.measurement import Progress
-from edgekit.remote_store import Parcel, push
-from edgekit.ssh import Busy, Dropped, Shell, Talk
+from edgekit.remote.ssh import Busy, Dropped, Shell, Talk
+from edgekit.remote.store import Parcel, push
 
 T = TypeVar("T")
 LONGEST_LEASE_S = 3600  # of pushing; a lease whose connection hangs ends then

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from edgekit.errors import EdgekitError
-from edgekit.ssh import Shell
+from edgekit.remote.ssh import Shell
 from edgekit.sysfs import Snapshot
 
 MOST_BYTES = 1 << 20  # of a file: /proc/cpuinfo of hundreds of cores

@@ -12,22 +12,25 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from edgekit import __version__, conditions, registry, remote_python, remote_runner, ssh
+from edgekit import __version__, conditions, registry
 from edgekit import profile as profiles
 from edgekit import target as targets
 from edgekit.bundle import MANIFEST, Bundle
 from edgekit.errors import Broken, EdgekitError
 from edgekit.files import hash_of, sha256_of
 from edgekit.fleet import Device
-from edgekit.kit import Kit, Portable
 from edgekit.measurement import Measurement, Progress, silent
 from edgekit.parts import Runtime
 from edgekit.process_run import Request
-from edgekit.remote_job import Found, Job, result_of
-from edgekit.remote_probe import Facts, clock_advice, description, probe, uses_python, wants
-from edgekit.remote_store import Parcel, push
-from edgekit.remote_tree import Asked, snapshot
-from edgekit.ssh import Busy, Dropped, Shell, Unreachable
+from edgekit.remote import python as remote_python
+from edgekit.remote import runner as remote_runner
+from edgekit.remote import ssh
+from edgekit.remote.job import Found, Job, result_of
+from edgekit.remote.kit import Kit, Portable
+from edgekit.remote.probe import Facts, clock_advice, description, probe, uses_python, wants
+from edgekit.remote.ssh import Busy, Dropped, Shell, Unreachable
+from edgekit.remote.store import Parcel, push
+from edgekit.remote.tree import Asked, snapshot
 from edgekit.sysfs import Snapshot
 
 RETRY = (Unreachable, Dropped, Busy)  # errors after which the same call may succeed, and repeats nothing that is done

@@ -11,8 +11,8 @@ from typing import Any
 
 from edgekit import __version__
 from edgekit.errors import EdgekitError
-from edgekit.remote_tree import Asked
-from edgekit.ssh import Shell
+from edgekit.remote.ssh import Shell
+from edgekit.remote.tree import Asked
 from edgekit.sysfs import Tree
 
 NEEDED = ("timeout", "setsid", "flock", "sha256sum", "head", "tail", "readlink", "find", "cut", "wc", "date")

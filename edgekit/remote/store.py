@@ -12,7 +12,7 @@ from pathlib import Path
 from edgekit import files
 from edgekit.errors import Broken, EdgekitError
 from edgekit.measurement import Progress
-from edgekit.ssh import CHUNK, Answer, Shell
+from edgekit.remote.ssh import CHUNK, Answer, Shell
 
 SLOWEST_BYTES_PER_S = 20_000  # a push that is slower than this, and a minute, is given up
 SLOWEST_HASH_BYTES_PER_S = 2_000_000

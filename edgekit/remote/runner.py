@@ -18,8 +18,8 @@ from edgekit.measurement import Measurement
 from edgekit.parts import Readout
 from edgekit.process_run import ProcessRun, Request
 from edgekit.profile_child import CAP_S
-from edgekit.remote_job import Found, Job
-from edgekit.ssh import quoted
+from edgekit.remote.job import Found, Job
+from edgekit.remote.ssh import quoted
 from edgekit.summary import Metered, Setup
 from edgekit.sysfs import Tree
 from edgekit.watch import Watch
