@@ -120,7 +120,7 @@ def device_estimates(run: Run) -> Table:
             Column("low–high mJ"), Column("measured ms", wide=True), Column("estimate / measured", wide=True),
         ),
         rows=tuple(rows),
-        caption=f"by {methods or 'no method'} from the figures of each target: nothing ran there",
+        caption=f"by {methods or 'no method'} from the figures of each target: none of it was measured",
         details=f"Figures: {'; '.join(inputs.values())}." if any(inputs.values()) else "",
     )  # fmt: skip
 

@@ -79,19 +79,24 @@ def _drawn(rows: list[dict[str, Any]], roof: Roof) -> dict[str, Any]:
         {"data": {"values": rows}, "mark": {"type": "point", "filled": True, "opacity": 0.8}, "encoding": points},
     ]
     for align, dx in (("left", 12), ("right", -12)):
-        named = [r for r in _placed(rows, xs, ys) if r["align"] == align]
+        named = [r for r in _placed(rows, texts, xs, ys) if r["align"] == align]
         mark = {"type": "text", "align": align, "dx": dx, "fontSize": 11, "color": INK, "baseline": "middle"}
         layers.append({"data": {"values": named}, "mark": mark, "encoding": {**at, "text": {"field": "label"}}})
     return {"layer": layers}
 
 
-def _placed(rows: list[dict[str, Any]], xs: tuple[float, float], ys: tuple[float, float]) -> list[dict[str, Any]]:
-    """Names of layers right of their mark, else left of it; one that would lie on another is left out."""
-    taken: list[tuple[float, float, float]] = []  # (left, right, y) in pixels
+def _placed(rows: list[dict[str, Any]], roofs: list[dict[str, Any]], xs: tuple[float, float], ys: tuple[float, float]) -> list[dict[str, Any]]:
+    """Names of layers right of their mark, else left of it; one that would lie on another, a mark or a roof's name is left out."""
+
+    def pixel(r: dict[str, Any]) -> tuple[float, float]:
+        return tuple(p * math.log(v / a) / math.log(b / a) for p, v, (a, b) in zip(PLOT, (r["x"], r["y"]), (xs, ys), strict=True))  # type: ignore[return-value]
+
+    # (left, right, y) in pixels
+    taken = [(PLOT[0] - 6.5 * len(r["text"]), PLOT[0], pixel(r)[1] + above) for r in roofs for above in (0, 10)]
+    taken += [(x - 8, x + 8, y) for x, y in map(pixel, rows)]
     placed = []
     for r in sorted((r for r in rows if r["label"]), key=lambda r: -r["size"]):
-        x = PLOT[0] * math.log(r["x"] / xs[0]) / math.log(xs[1] / xs[0])
-        y = PLOT[1] * math.log(r["y"] / ys[0]) / math.log(ys[1] / ys[0])
+        x, y = pixel(r)
         wide = 6.2 * len(r["label"])
         for align, left in (("left", x + 12), ("right", x - 12 - wide)):
             free = all(abs(y - other) > 12 or left > right or left + wide < begin for begin, right, other in taken)
