@@ -1,7 +1,8 @@
 """The compute-heavy work of a sweep, as functions that a dask worker runs: train, read, make, verify, estimate.
 
-Each takes plain values and folders, and returns an Outcome, so that no error and no traceback is kept alive on a worker. They
-run in a process of their own (`apart`): engines die of models, and a worker that died with one would take its neighbours along.
+Each takes plain values and folders, and returns an Outcome, so that no error and no traceback is kept alive on a worker. Those
+that open models run in a process of their own (`apart`, `verify`): engines die of models, and a worker that died with one would
+take its neighbours along.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def verify(folder: str, runtime: str, score_limit: int | None) -> Outcome:
 
 
 def estimate(folder: str, target: str, precision: str) -> Outcome:
-    """What one inference costs on a target that is not this machine, by its figures: {estimate}."""
+    """What one inference costs on a target that is not this machine, by its figures: {estimate}. It counts, and runs no engine."""
     return outcome(lambda: {"estimate": dataclasses.asdict(roofline.estimate(open_bundle(folder), targets.load(target), precision))})
 
 
@@ -142,7 +143,7 @@ def _main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)
     name, arguments = pickle.loads(sys.stdin.buffer.read())  # from the process that started this one
-    functions: dict[str, Callable[..., Outcome]] = {"train": train, "read": read, "make": make, "estimate": estimate}
+    functions: dict[str, Callable[..., Outcome]] = {"train": train, "read": read, "make": make}
     found = functions[name](*arguments)
     with os.fdopen(out, "w", encoding="utf-8") as told:
         json.dump(dataclasses.asdict(found), told)

@@ -171,7 +171,7 @@ def _verify(plan: Plan, cell: Cell, out: Path) -> Task:
 
 def _estimate(cell: Cell, out: Path) -> Task:
     def call(_: Results) -> Call:  # it is quick, and the figures of targets may change: not kept
-        return Call("", sweep_host.apart, ("estimate", str(bundle_folder(out, cell)), cell.target, cell.precision))
+        return Call("", sweep_host.estimate, (str(bundle_folder(out, cell)), cell.target, cell.precision))
 
     what = f"estimate {cell.model_label} {cell.label} for {cell.target}"
     return Task(estimate_name(cell), "estimate", what, (bundle_name(cell),), call, lambda _: False)
