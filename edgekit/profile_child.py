@@ -7,15 +7,17 @@ With `energy`: |-- idle --|-- back to back --|-- idle --|, with the times of the
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
 import resource
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ STEADY = 0.05  # warm-up ends when three windows' medians, and the clock, lie wi
 CAP_S = 1.0  # longest warm-up, or the share of the steady state where that is longer
 SIMULATED_RUNS = 2  # of a simulator: its wall time says nothing of a device
 NULL_RUNS = 400
+PR_SET_PDEATHSIG = 1  # prctl(2): a killed parent leaves no process behind that is still timed
 
 
 def work(folder: str, request: Request, share: int, samples: Path) -> dict[str, Any]:
@@ -195,6 +198,8 @@ def _clock(path: Path) -> float:
 
 def main(arguments: list[str]) -> int:
     """BUNDLE REQUEST-as-JSON SHARE SAMPLES-FILE, or BUNDLE REQUEST-as-JSON energy; one JSON line on stdout."""
+    with suppress(OSError, AttributeError):  # where there is no prctl, the process ends when its work is done
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     folder, text, share, *rest = arguments
     try:
         request: Request = fill(Request, json.loads(text), "request")

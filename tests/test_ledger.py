@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import EdgekitError
-from edgekit.ledger import LEASE_S, Ledger
-from edgekit.owner import Owner
+from edgekit.sweep.ledger import LEASE_S, Ledger
+from edgekit.sweep.owner import Owner
 
 ROOT = Path(__file__).parent.parent
 WORKER = """
 import fcntl, random, sys, time
-from edgekit.ledger import Ledger
-from edgekit.owner import Owner
+from edgekit.sweep.ledger import Ledger
+from edgekit.sweep.owner import Owner
 path, log, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rng, me = random.Random(seed), Owner.me()
 with Ledger(path) as ledger:
@@ -59,7 +59,7 @@ def python(code: str, *args: object) -> subprocess.Popen[str]:
 def holder(ledger: Ledger, key: str, device: str) -> subprocess.Popen[str]:
     """A process that has started a job on a device and then sits there."""
     child = python(
-        "import sys, time\nfrom edgekit.ledger import Ledger\nfrom edgekit.owner import Owner\n"
+        "import sys, time\nfrom edgekit.sweep.ledger import Ledger\nfrom edgekit.sweep.owner import Owner\n"
         "l = Ledger(sys.argv[1])\nassert l.lease(sys.argv[2], sys.argv[3], Owner.me()) == ''\nl.start(sys.argv[2], sys.argv[3], Owner.me())\n"
         "print('held', flush=True)\ntime.sleep(60)", ledger.path, key, device)  # fmt: skip
     assert child.stdout is not None and child.stdout.readline() == "held\n"

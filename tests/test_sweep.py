@@ -23,14 +23,19 @@ import pytest
 from click.testing import CliRunner
 from sweep_models import measured, model, spec
 
-from edgekit import sweep, sweep_cluster, sweep_device, sweep_host, sweep_plan, sweep_result
 from edgekit.candidate import Candidate, Quantity, front
 from edgekit.cli import cli
 from edgekit.errors import EdgekitError, NotEqual
 from edgekit.intake import Wishes
-from edgekit.ledger import Ledger
 from edgekit.remote import Dropped
-from edgekit.sweep_plan import HERE
+from edgekit.sweep import cluster as sweep_cluster
+from edgekit.sweep import device as sweep_device
+from edgekit.sweep import flow as sweep
+from edgekit.sweep import host as sweep_host
+from edgekit.sweep import plan as sweep_plan
+from edgekit.sweep import result as sweep_result
+from edgekit.sweep.ledger import Ledger
+from edgekit.sweep.plan import HERE
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "sweep_digits.toml"
@@ -482,7 +487,7 @@ def test_the_cluster_is_in_this_process_and_listens_on_loopback_alone(monkeypatc
 def test_starting_a_sweep_loads_nothing_heavy():
     """torch and the engines are loaded by the processes that need them, not by the one that measures beside them."""
     code = (
-        "import sys\nfrom edgekit import sweep, sweep_cluster\n"
+        "import sys\nfrom edgekit.sweep import cluster as sweep_cluster, flow as sweep\n"
         "with sweep_cluster.planes(['a'], 1) as p:\n    p.on_device('a', len, 'x').result()\n"
         "print(*(n for n in ('torch', 'openvino', 'onnxruntime', 'sklearn', 'lightning_fabric', 'altair') if n in sys.modules))"
     )
@@ -598,7 +603,7 @@ def test_two_measurements_of_two_sweeps_wait_for_each_other_on_one_machine(monke
 def test_what_a_killed_sweep_left_running_is_seen():
     """It must end before this machine is measured again."""
     code = (
-        "import subprocess, sys\nfrom edgekit import sweep_device\n"
+        "import subprocess, sys\nfrom edgekit.sweep import device as sweep_device\n"
         "with sweep_device.marked():\n"
         "    p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], stdout=subprocess.DEVNULL)\n"
         "    print(p.pid, flush=True)\n"

@@ -24,9 +24,11 @@ import ssh_server
 from ssh_server import Server
 from sweep_models import measured, model, spec
 
-from edgekit import __version__, remote, sweep, sweep_device, sweep_plan
+from edgekit import __version__, remote, sweep
 from edgekit.data import cache_folder
-from edgekit.ledger import Ledger
+from edgekit.sweep import device as sweep_device
+from edgekit.sweep import plan as sweep_plan
+from edgekit.sweep.ledger import Ledger
 
 ROOT = Path(__file__).parent.parent
 SPEEDS_MS = {"a": 40, "b": 80, "c": 120, "d": 200}  # what one measurement takes there

@@ -12,8 +12,8 @@ from edgekit.cli._common import json_option, print_json, progress_bar
 if TYPE_CHECKING:
     from edgekit.candidate import Quantity
     from edgekit.report.data import Run
-    from edgekit.sweep_plan import Cell
-    from edgekit.sweep_result import Swept
+    from edgekit.sweep.plan import Cell
+    from edgekit.sweep.result import Swept
 
 MOST = 20  # estimates that are listed, where nothing was measured
 
@@ -35,8 +35,10 @@ def command(plan: Path, out: Path | None, scheduler: str, workers: int, again: b
     examples/sweep_digits.toml shows what SWEEP.toml says. Killed or run again, it goes on: what is done is not done twice.
     Exit code 1 when a run failed; what cannot be is no failure.
     """
-    from edgekit import sweep, sweep_plan, sweep_result
     from edgekit.errors import Missing
+    from edgekit.sweep import flow as sweep
+    from edgekit.sweep import plan as sweep_plan
+    from edgekit.sweep import result as sweep_result
 
     read = sweep_plan.read(plan)
     if dry_run:

@@ -18,13 +18,13 @@ from edgekit.bundle import Bundle, open_bundle
 from edgekit.data import cache_folder
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
-from edgekit.ledger import Ledger
 from edgekit.measurement import Measurement, Progress, silent
-from edgekit.owner import Owner
 from edgekit.parts import Runtime
 from edgekit.process_run import Request
 from edgekit.remote.host_keys import HostKeyRefused
-from edgekit.sweep_host import Outcome
+from edgekit.sweep.host import Outcome
+from edgekit.sweep.ledger import Ledger
+from edgekit.sweep.owner import Owner
 
 MARK = "EDGEKIT_SWEEP"  # in the environment of all that a sweep starts: its Owner
 WAIT_S = 120.0  # for another measurement on this machine to end

@@ -12,17 +12,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from edgekit import files, sweep_device, sweep_plan, sweep_result, sweep_tasks
+from edgekit import files
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
-from edgekit.ledger import LEASE_S, Ledger
 from edgekit.measurement import Progress, silent
-from edgekit.owner import Owner
-from edgekit.sweep_cluster import Planes, planes
-from edgekit.sweep_host import Outcome
-from edgekit.sweep_plan import HERE, Plan
-from edgekit.sweep_result import Swept
-from edgekit.sweep_tasks import Call, Task
+from edgekit.sweep import device as sweep_device
+from edgekit.sweep import plan as sweep_plan
+from edgekit.sweep import result as sweep_result
+from edgekit.sweep import tasks as sweep_tasks
+from edgekit.sweep.cluster import Planes, planes
+from edgekit.sweep.host import Outcome
+from edgekit.sweep.ledger import LEASE_S, Ledger
+from edgekit.sweep.owner import Owner
+from edgekit.sweep.plan import HERE, Plan
+from edgekit.sweep.result import Swept
+from edgekit.sweep.tasks import Call, Task
 
 LEDGER = "ledger.sqlite"
 GONE_S = 120.0  # without a compute worker: one that died is started anew within seconds

@@ -19,9 +19,9 @@ from edgekit.errors import EdgekitError
 from edgekit.measurement import Measurement
 from edgekit.recipe import fill
 from edgekit.report.data import Run
-from edgekit.sweep_host import Outcome
-from edgekit.sweep_plan import HERE, Cell, Plan
-from edgekit.sweep_tasks import bundle_folder, estimate_name, measure_name, verify_name
+from edgekit.sweep.host import Outcome
+from edgekit.sweep.plan import HERE, Cell, Plan
+from edgekit.sweep.tasks import bundle_folder, estimate_name, measure_name, verify_name
 from edgekit.verify import Verification
 
 JSON = "sweep.json"

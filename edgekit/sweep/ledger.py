@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from edgekit.errors import Broken, EdgekitError
-from edgekit.owner import Owner
+from edgekit.sweep.owner import Owner
 
 APPLICATION_ID = 0x45446B4C  # "EDkL", in the header of the file: any other SQLite file is somebody else's
 VERSION = 1

@@ -8,14 +8,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekit import __version__, files, intake, registry, sweep_device, sweep_host, target
+from edgekit import __version__, files, intake, registry, target
 from edgekit import recipe as recipes
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError
 from edgekit.parts import Runtime
 from edgekit.route import Step
-from edgekit.sweep_plan import Cell, ModelSpec, Plan, way
+from edgekit.sweep import device as sweep_device
+from edgekit.sweep import host as sweep_host
+from edgekit.sweep.plan import Cell, ModelSpec, Plan, way
 
 Kind = Literal["train", "make", "verify", "estimate", "measure"]
 Results = Mapping[str, Mapping[str, Any]]  # task -> what came of it

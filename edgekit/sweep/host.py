@@ -55,7 +55,7 @@ def apart(name: str, *arguments: Any) -> Outcome:
     path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "edgekit.sweep_host"], input=pickle.dumps((name, arguments)), capture_output=True, check=False,
+            [sys.executable, "-m", "edgekit.sweep.host"], input=pickle.dumps((name, arguments)), capture_output=True, check=False,
             env={**os.environ, "PYTHONPATH": path}, timeout=None if name == "train" else LIMIT_S,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -146,7 +146,7 @@ async def answer(scheduler: str) -> None:
 
 def look(mark: str, seen: list[str]) -> dict[str, Any]:
     """What a worker sees of the shared folder, once it has imported what it will run."""
-    from edgekit import sweep_host  # noqa: F401
+    from edgekit.sweep import host  # noqa: F401
 
     word = Path(mark).read_text(encoding="utf-8") if Path(mark).exists() else ""
     return {"versions": _versions(), "word": word, "absent": [p for p in seen if not Path(p).exists()]}
