@@ -46,8 +46,11 @@ def record(recipe: Path, out: Path) -> dict[str, Any]:
         if done.returncode:
             sys.exit(done.stderr)
         output = json.loads(done.stdout)
-        for row in [m for b in output.get("bundles", []) for m in b["measurements"]]:
-            row.pop("samples_ms")  # thousands of numbers a row; the run folder keeps them
+        for bundle in output.get("bundles", []):  # hundreds of numbers a row; the run folder keeps them
+            bundle.pop("layers")
+            for row in bundle["measurements"]:
+                row.update(histogram=None, power=None)
+                row["conditions"].pop("trace")
         commands.append({"command": " ".join(command), "wall_s": round(time.monotonic() - started, 1), "output": output})
     return {"recipe": recipe.name, "machine": machine(), "commands": commands, "equality": equality(out)}
 

@@ -426,6 +426,7 @@ def test_what_an_exporter_refuses_is_a_cell_with_its_words(tmp_path, simulated):
     assert "--test" in found["f32"].candidate.notes[0]
 
 
+@pytest.mark.slow
 def test_the_steps_of_a_recipe_are_its_checkpoints_and_one_that_it_does_not_train_is_said(small_run, tmp_path, simulated):
     import shutil
 
