@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 
-import edgekit
-from edgekit import registry
+from edgekit import own_process, registry
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.counting import one_sample
 from edgekit.errors import EdgekitError
@@ -39,20 +35,9 @@ def profile_layers(bundle: Bundle, runtime: str, threads: int = 1) -> LayerProfi
 
     EdgekitError when the engine gives no such profile, or the process fails.
     """
-    root = str(Path(edgekit.__file__).parent.parent)
-    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
-    command = [sys.executable, "-m", "edgekit.layers", str(bundle.folder.absolute()), runtime, str(threads)]
-    what = f"profiling the layers of {bundle.label} on {runtime}"
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=LIMIT_S, env={**os.environ, "PYTHONPATH": path}, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise EdgekitError(f"{what} took more than {LIMIT_S} s and was stopped") from None
-    if done.returncode:
-        last = next(iter(reversed(done.stderr.strip().splitlines())), f"exit code {done.returncode}")
-        raise EdgekitError(f"{what} failed: {last}")
-    found: LayerProfile = fill(LayerProfile, json.loads(done.stdout.splitlines()[-1]), "profile by layer")
+    arguments = [str(bundle.folder.absolute()), runtime, str(threads)]
+    told = own_process.ask("edgekit.layers", arguments, f"profiling the layers of {bundle.label} on {runtime}", LIMIT_S)
+    found: LayerProfile = fill(LayerProfile, told, "profile by layer")
     measured = probe(threads)
     made = under(found, measured.roof)
     return dataclasses.replace(made, notes=(*made.notes, *filter(None, [measured.busy])))

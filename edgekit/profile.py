@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-import edgekit
 from edgekit import conditions as machine
-from edgekit import energy, registry, scenarios, summary
+from edgekit import energy, own_process, registry, scenarios, summary
 from edgekit import target as targets
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
@@ -117,22 +114,9 @@ def measured_energy(bundle: Bundle, request: Request, meter: str = "auto", tree:
 
 def child(bundle: Bundle, request: Request, rest: Sequence[str]) -> dict[str, Any]:
     """Run edgekit/profile_child.py; what it says. EdgekitError with its own sentence when it fails."""
-    command = [sys.executable, "-m", "edgekit.profile_child", str(bundle.folder.absolute()), json.dumps(request.to_json()), *rest]
-    root = str(Path(edgekit.__file__).parent.parent)
-    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
     limit_s = CHILD_LIMIT_S + request.seconds + 2 * request.energy_seconds
-    what = f"profiling {bundle.label} on {request.runtime}"
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit_s, env={**os.environ, "PYTHONPATH": path}, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise EdgekitError(f"{what} took more than {limit_s:.0f} s and was stopped") from None
-    if done.returncode:
-        last = next(iter(reversed(done.stderr.strip().splitlines())), f"exit code {done.returncode}")
-        raise EdgekitError(f"{what} failed: {last}")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    arguments = [str(bundle.folder.absolute()), json.dumps(request.to_json()), *rest]
+    return own_process.ask("edgekit.profile_child", arguments, f"profiling {bundle.label} on {request.runtime}", limit_s)
 
 
 def device_name() -> str:

@@ -11,8 +11,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +18,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import edgekit
-from edgekit import data, files
+from edgekit import data, files, own_process
 from edgekit.errors import EdgekitError
 from edgekit.figures import Figure
 from edgekit.layer_profile import Roof
@@ -123,20 +120,10 @@ def figures(probe: Probe) -> tuple[Figure, ...]:
 
 
 def _measured(threads: int) -> dict[str, object]:
-    root = str(Path(edgekit.__file__).parent.parent)
-    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
     told = dict.fromkeys(_THREADS, str(threads or usable_cores()))
     before, start = _waited_us(), time.monotonic()
-    environment = {**{n: v for n, v in os.environ.items() if n not in _UNSET}, **told, "PYTHONPATH": path}
-    command = [sys.executable, "-m", "edgekit.roofline.kernels", str(threads)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=environment, check=False)
-    except subprocess.TimeoutExpired:
-        raise EdgekitError(f"measuring what this machine can do took more than {LIMIT_S} s and was stopped; try when it is less busy") from None
-    if done.returncode:
-        last = next(iter(reversed(done.stderr.strip().splitlines())), f"exit code {done.returncode}")
-        raise EdgekitError(f"measuring what this machine can do failed: {last}")
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    base = {**{n: v for n, v in os.environ.items() if n not in _UNSET}, **told}
+    found = own_process.ask("edgekit.roofline.kernels", [str(threads)], "measuring what this machine can do", LIMIT_S, base)
     after = _waited_us()
     waited = None if before is None or after is None else (after - before) / 1e6 / (time.monotonic() - start)
     return {**found, "pressure": waited}

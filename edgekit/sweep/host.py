@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import edgekit
-from edgekit import flow, intake, registry, roofline
+from edgekit import flow, intake, own_process, registry, roofline
 from edgekit import target as targets
 from edgekit.bundle import open_bundle
 from edgekit.checkpoint import open_checkpoint
@@ -51,12 +50,10 @@ class Outcome:
 
 def apart(name: str, *arguments: Any) -> Outcome:
     """Run one of these functions in a fresh process of this machine, which ends with this one."""
-    root = str(Path(edgekit.__file__).parent.parent)
-    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "edgekit.sweep.host"], input=pickle.dumps((name, arguments)), capture_output=True, check=False,
-            env={**os.environ, "PYTHONPATH": path}, timeout=None if name == "train" else LIMIT_S,
+            env=own_process.environment(), timeout=None if name == "train" else LIMIT_S,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Outcome("failed", error=f"it took more than {LIMIT_S} s and was stopped")
