@@ -50,6 +50,7 @@ def profile(
     meter: a meter part; "auto" takes the first that can be read here. tree: where the state of the machine is read.
     """
     runtime = registry.find(Runtime, request.runtime)
+    energy.choose(meter, tree)  # a wrong name is told before anything is timed
     scenarios.samples_per_query(bundle, request)
     if request.scenario == "stream":
         scenarios.period_of(bundle, request.rate_hz)

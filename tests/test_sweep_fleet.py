@@ -24,9 +24,10 @@ import ssh_server
 from ssh_server import Server
 from sweep_models import measured, model, spec
 
-from edgekit import __version__, remote, sweep
+from edgekit import __version__, remote
 from edgekit.data import cache_folder
 from edgekit.sweep import device as sweep_device
+from edgekit.sweep import flow as sweep
 from edgekit.sweep import plan as sweep_plan
 from edgekit.sweep.ledger import Ledger
 
