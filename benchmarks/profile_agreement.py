@@ -143,6 +143,8 @@ def main() -> None:
             "onnxruntime": in_turns({"edgekit": edgekit("onnxruntime"), "cpp_runner_loop": lambda: cpp_loop(bundle, "cpp")}),
             "openvino": in_turns({"edgekit": edgekit("openvino"), "cpp_runner_loop": lambda: cpp_loop(bundle, "cpp_openvino"),
                                   "benchmark_app": lambda: benchmark_app(bundle)}),
+            "cpp_openvino": in_turns({"edgekit": edgekit("cpp_openvino"), "cpp_runner_loop": lambda: cpp_loop(bundle, "cpp_openvino"),
+                                      "benchmark_app": lambda: benchmark_app(bundle)}),
             "openvino_engine_clock": in_turns({"edgekit": engine_clock, "benchmark_app": lambda: benchmark_app(bundle)}),
             "under_load": {e: under_load(bundle, e) for e in ("onnxruntime", "openvino")},
         }  # fmt: skip
