@@ -15,7 +15,7 @@ from edgekit.estimate import Estimate
 from edgekit.layer_profile import Layer, LayerProfile, Roof
 from edgekit.measurement import Conditions, Energy, Measurement, PowerTrace
 from edgekit.report import candidates
-from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
+from edgekit.report.data import BundleRow, FamilyTable, Run, TrainingRow, VerificationRow
 
 LAYERS = ("conv1", "conv2", "conv3", "fc1")
 DEVICE = "AMD EPYC 9B14, 2 cores"
@@ -275,4 +275,5 @@ def hostile_run() -> Run:
         imported=(dataclasses.replace(timing(HOSTILE[3], 0.7, 1, **odd), kind="imported"),),
     )  # fmt: skip
     training, machine = (*training_rows()[:3], spikes, *rows), {HOSTILE[0]: HOSTILE[2]}
-    return sample_run(name=HOSTILE[1], training=training, bundles=(bundle,), notes=HOSTILE, machine=machine)
+    told = FamilyTable(HOSTILE[0], HOSTILE, (HOSTILE,), HOSTILE[4])
+    return sample_run(name=HOSTILE[1], training=training, bundles=(bundle,), notes=HOSTILE, machine=machine, family_tables=(told,))

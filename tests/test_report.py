@@ -32,7 +32,7 @@ from edgekit import report
 from edgekit.errors import Broken, Missing
 from edgekit.layer_profile import Layer
 from edgekit.report import numbers, tables, words
-from edgekit.report.data import Run
+from edgekit.report.data import FamilyTable, Run, TrainingRow
 
 
 class _Tags(HTMLParser):
@@ -225,6 +225,31 @@ def test_a_sweep_of_ninety_fits_eighty_columns_and_says_that_there_are_more_rows
     report.show(sweep_run(), Console(file=out, width=80))
     assert max(map(len, out.getvalue().splitlines())) <= 80
     assert "and 30 more rows" in out.getvalue()
+
+
+def family_run() -> Run:
+    """A family with a model and a baseline, neither of which spikes, and a table of its own."""
+    row = {"steps": None, "validation": 0.41, "epochs": 9, "seconds": 14.0, "spikes_per_neuron": {}, "estimates": ()}
+    table = FamilyTable("Against the paper", ("network", "MSE", "seeds", "published"), (("TPGN", 0.1063, 5, 0.1061), ("LSTM", 0.1085, 5, None)), "mean of 5")
+    rows = (TrainingRow("TPGN", "model", score=0.356, **row), TrainingRow("LSTM", "baseline", score=0.342, **row))
+    return sample_run(score_name="skill", training=rows, bundles=(), family_tables=(table,))
+
+
+def test_a_familys_own_table_stands_where_all_tables_stand_and_nothing_is_said_of_spikes(tmp_path: Path) -> None:
+    run = family_run()
+    report.write(run, tmp_path)
+    assert Run.from_json(json.loads((tmp_path / "report.json").read_text())) == run
+    out = io.StringIO()
+    report.show(run, Console(file=out, width=80))
+    for text in (out.getvalue(), (tmp_path / "page.html").read_text(), (tmp_path / "report.md").read_text()):
+        assert all(said in text for said in ("Against the paper", "0.1063", "published", "mean of 5"))
+        assert "spikes" not in text.partition("<style")[0] + text.rpartition("</style>")[2]
+    assert "TPGN reaches 0.3560 skill; LSTM 0.3420" in " ".join(words.verdict(run))
+
+
+def test_a_row_that_does_not_fit_its_table_is_refused() -> None:
+    with pytest.raises(Broken, match="2 columns and a row of 1"):
+        FamilyTable.from_json({"title": "t", "columns": ["a", "b"], "rows": [[1]], "caption": ""})
 
 
 def test_json_goes_round_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:

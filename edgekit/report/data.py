@@ -18,10 +18,13 @@ from edgekit.recipe import fill
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One trained or converted network. spikes_per_neuron: per layer and inference, summed over its steps."""
+    """One trained or converted network. spikes_per_neuron: per layer and inference, summed over its steps.
+
+    role: of a spiking family "ann", "stage" or "control"; of any other the "model" that is deployed, or a "baseline" of it.
+    """
 
     label: str
-    role: Literal["ann", "stage", "control"]
+    role: Literal["ann", "stage", "control", "model", "baseline"]
     steps: int | None
     score: float
     validation: float | None
@@ -35,6 +38,27 @@ class TrainingRow:
         """Read one row of a result.json; Broken when it is not one."""
         row: TrainingRow = _strict(TrainingRow, data, "training row")
         return row
+
+
+@dataclass(frozen=True)
+class FamilyTable:
+    """What a family says of its training in its own words: a table of result.json."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | int | float | None, ...], ...]  # as many values as columns
+    caption: str
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table '{self.title}' has {len(self.columns)} columns and a row of {len(row)} values")
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> FamilyTable:
+        """Read a table of a result.json; Broken when it is not one."""
+        table: FamilyTable = _strict(FamilyTable, data, "table of a family")
+        return table
 
 
 @dataclass(frozen=True)
@@ -86,7 +110,7 @@ class BundleRow:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder or a sweep, as a report shows it. A sweep has candidates, and need not have anything else."""
+    """A run folder or a sweep, as a report shows it. See `swept`."""
 
     name: str
     family: str
@@ -98,6 +122,8 @@ class Run:
     versions: Mapping[str, str]
     notes: tuple[str, ...]
     candidates: tuple[Candidate, ...] = ()  # what is to be decided between
+    family_tables: tuple[FamilyTable, ...] = ()
+    swept: bool = False  # by a sweep: of its candidates, only those that were measured and lie on a front are among the bundles
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -45,7 +45,7 @@ def _estimated_rows(run: Run) -> Iterator[tuple[Cell, ...]]:
     short = choice.short_names(run.candidates)
     for c in choice.in_order(run.candidates):
         q: Quantity | None = c.energy_mj
-        if q is not None and q.estimated and run.bundles:
+        if q is not None and q.estimated and not run.swept:
             yield cells(
                 short[c.name], Cell(numbers.with_kind(q, "mJ"), "estimate", q.value),
                 Cell(numbers.interval(q.low, q.high), "estimate", q.low), NONE, q.note or NONE,

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from edgekit.report import choice, energy_tables, layer_tables, numbers, time_tables
 from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
 from edgekit.report.numbers import NONE
-from edgekit.report.table import Cell, Column, Table, cells
+from edgekit.report.table import Cell, Column, Table, cells, without_empty
 
 
 def all_tables(run: Run) -> tuple[Table, ...]:
     """Candidates, training, answers, times, energy, estimates and layers; those that have rows."""
     found = (
-        choice.table(run), training(run), answers(run), time_tables.times(run), time_tables.percentiles(run), time_tables.loads(run),
+        choice.table(run), training(run), *of_family(run), answers(run), time_tables.times(run), time_tables.percentiles(run), time_tables.loads(run),
         time_tables.imported(run), energy_tables.energy(run), energy_tables.device_estimates(run), *energy_tables.estimates(run),
         time_tables.conditions(run), *layer_tables.layers(run),
     )  # fmt: skip
@@ -23,7 +23,8 @@ def all_tables(run: Run) -> tuple[Table, ...]:
 def training(run: Run) -> Table:
     """A row per network: stages, then the controls that say whether the stages were worth it."""
     percent = " %" if numbers.is_share(run) else ""
-    return Table(
+    spikes = "; spikes of one inference, lowest to highest layer" if any(r.spikes_per_neuron for r in run.training) else ""
+    found = Table(
         title="Training",
         kind="counted",
         columns=(
@@ -31,8 +32,9 @@ def training(run: Run) -> Table:
             Column("epochs"), Column("time"), Column("spikes per neuron"),
         ),
         rows=tuple(_training_row(run, r) for r in run.training),
-        caption=f"{run.score_name} on {run.test_samples:,} test samples; spikes of one inference, lowest to highest layer",
+        caption=f"{run.score_name} on {run.test_samples:,} test samples{spikes}",
     )  # fmt: skip
+    return without_empty(found, ("spikes per neuron", f"validation{percent}"))
 
 
 def _training_row(run: Run, r: TrainingRow) -> tuple[Cell, ...]:
@@ -42,6 +44,28 @@ def _training_row(run: Run, r: TrainingRow) -> tuple[Cell, ...]:
         r.label, numbers.score(run, r.score, unit=False), numbers.score(run, r.validation, unit=False), str(r.epochs),
         numbers.duration(r.seconds) if r.epochs else NONE, low if low == high else f"{low}–{high}",
     )  # fmt: skip
+
+
+def of_family(run: Run) -> tuple[Table, ...]:
+    """The tables that the family made of its training, as it named them."""
+    return tuple(
+        Table(
+            title=t.title,
+            kind="counted",
+            columns=tuple(Column(head, is_text=any(isinstance(row[i], str) for row in t.rows)) for i, head in enumerate(t.columns)),
+            rows=tuple(cells(*(_plain(v) for v in row)) for row in t.rows),
+            caption=t.caption,
+        )
+        for t in run.family_tables
+    )
+
+
+def _plain(value: str | int | float | None) -> Cell | str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return f"{value:,}"
+    return Cell(numbers.significant(value, 4), "" if value is not None else "dim", value)
 
 
 def answers(run: Run) -> Table:

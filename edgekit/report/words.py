@@ -37,6 +37,11 @@ def energy_range(estimate: Estimate) -> tuple[float, float, float] | None:
 
 def _on_score(run: Run) -> str:
     there, ann = stages(run), ann_of(run)
+    model = next((r for r in run.training if r.role == "model"), None)
+    if model is not None:
+        text = f"{model.label} reaches {numbers.score(run, model.score)} {run.score_name}"
+        gaps = [f"{r.label} {numbers.score(run, r.score)}" for r in run.training if r.role == "baseline"]
+        return text + (f"; {', '.join(gaps)}." if gaps else ".")
     if not there:
         return f"{ann.label} reaches {numbers.score(run, ann.score)} {run.score_name}." if ann else ""
     first, last = there[0], there[-1]
@@ -147,18 +152,20 @@ def _names(who: list[str]) -> str:
 def _on_candidates(run: Run) -> Iterator[tuple[str, str]]:
     """What a sweep says of its candidates; of a run folder's own, the bundles have told it."""
     short = choice.short_names(run.candidates)
-    for c in run.candidates if not run.bundles else ():
+    for c in run.candidates if run.swept else ():
         for note in c.notes:
             yield note, short[c.name]
 
 
 def _of_all(run: Run, who: list[str]) -> bool:
     """A note that every candidate of a sweep has needs no names."""
-    return not run.bundles and len(who) > 1 and len(who) == len(run.candidates)
+    return run.swept and len(who) > 1 and len(who) == len(run.candidates)
 
 
 def _missing_in_training(run: Run) -> Iterator[tuple[str, str]]:
     for r in run.training:
+        if r.role in ("model", "baseline"):
+            continue
         if r.validation is None:
             yield "no validation score, nothing was held out", r.label
         if not r.spikes_per_neuron:

@@ -18,7 +18,7 @@ from edgekit.device_estimate import DeviceEstimate
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Measurement
 from edgekit.recipe import fill
-from edgekit.report.data import Run
+from edgekit.report.data import BundleRow, Run, VerificationRow
 from edgekit.sweep.host import Outcome
 from edgekit.sweep.plan import HERE, Cell, Plan
 from edgekit.sweep.tasks import bundle_folder, estimate_name, measure_name, verify_name
@@ -36,6 +36,8 @@ class Row:
     state: Literal["done", "refused", "failed"]
     reason: str
     candidate: Candidate | None
+    verification: Verification | None = None
+    measurement: Measurement | None = None  # None: only estimated
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,11 @@ class Swept:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        rows = [{**dataclasses.asdict(r), "name": r.cell.name} for r in self.rows]
+        rows = [
+            {"name": r.cell.name, "cell": dataclasses.asdict(r.cell), "state": r.state, "reason": r.reason,
+             "candidate": r.candidate and dataclasses.asdict(r.candidate)}
+            for r in self.rows
+        ]  # fmt: skip
         return {"name": self.name, "cells": rows, "fronts": {cost: [c.name for c in self.front(cost)] for cost in COSTS}}
 
 
@@ -93,11 +99,13 @@ def _row(cell: Cell, outcomes: Mapping[str, Outcome], out: Path) -> Row:
     lost = next((o for n in needed if n and (o := outcomes[n]).state != "done"), None)
     if lost is not None:
         return Row(cell, "refused" if lost.state == "refused" else "failed", lost.error, None)
-    return Row(cell, "done", "", _candidate(cell, outcomes, open_bundle(bundle_folder(out, cell))))
-
-
-def _candidate(cell: Cell, outcomes: Mapping[str, Outcome], bundle: Bundle) -> Candidate:
     verified = Verification.from_json(_result(outcomes, verify_name(cell))["verification"])
+    measured = None if cell.estimated else Measurement.from_json(_result(outcomes, measure_name(cell))["measurement"])
+    return Row(cell, "done", "", _candidate(cell, outcomes, verified, measured, out), verified, measured)
+
+
+def _candidate(cell: Cell, outcomes: Mapping[str, Outcome], verified: Verification, m: Measurement | None, out: Path) -> Candidate:
+    bundle = open_bundle(bundle_folder(out, cell))
     estimate = _estimate(cell, outcomes, bundle)
     trained = bundle.manifest.model
     base = Candidate(
@@ -105,12 +113,11 @@ def _candidate(cell: Cell, outcomes: Mapping[str, Outcome], bundle: Bundle) -> C
         format=cell.label.partition(":")[0], precision=cell.precision, steps=cell.steps or (trained.steps if trained else None),
         quality=verified.score, latency_ms=None, energy_mj=None, bytes_total=_bytes(bundle), notes=tuple(filter(None, [verified.note])),
     )  # fmt: skip
-    if cell.estimated:
+    if m is None:
         return _with_estimate(base, estimate)
-    found = _result(outcomes, measure_name(cell))
-    m = Measurement.from_json(found["measurement"])
     own = m.target if cell.target == "host" else cell.target  # a device by ssh may have said what it is
-    return _with_measurement(dataclasses.replace(base, device=found["device"], target=own), m, estimate)
+    device = _result(outcomes, measure_name(cell))["device"]
+    return _with_measurement(dataclasses.replace(base, device=device, target=own), m, estimate)
 
 
 def _estimate(cell: Cell, outcomes: Mapping[str, Outcome], bundle: Bundle) -> DeviceEstimate | None:
@@ -180,14 +187,33 @@ def _bytes(bundle: Bundle) -> int:
     return sum((bundle.folder / f).stat().st_size for f in bundle.manifest.files if not golden_files([f]))
 
 
+def _on_a_front(swept: Swept, out: Path) -> tuple[BundleRow, ...]:
+    """The measured candidates that a front names, with all that was measured of them: what a reader will choose between."""
+    chosen = {c.name for cost in COSTS for c in swept.front(cost)}
+    found = []
+    for r in swept.rows:
+        if r.candidate is None or r.measurement is None or r.verification is None or r.candidate.name not in chosen:
+            continue
+        bundle = open_bundle(bundle_folder(out, r.cell))
+        m = bundle.manifest
+        place = "" if r.cell.device == HERE else f" on {r.cell.device}"
+        found.append(BundleRow(
+            label=f"{r.cell.model_label} {bundle.label}{place}", format=m.format, precision=m.precision, folder=str(bundle.folder.relative_to(out)),
+            bytes_total=_bytes(bundle), sha256=bundle.sha256, verifications=(VerificationRow.from_json(r.verification.to_json()),),
+            measurements=(r.measurement,), estimates=(), model=m.name, steps=m.model.steps if m.model else None,
+        ))  # fmt: skip
+    return tuple(found)
+
+
 def run_of(swept: Swept, out: Path) -> Run:
-    """The sweep as a report shows it: candidates, and in the notes what cannot be and what failed."""
+    """The sweep as a report shows it: candidates, the measured ones on a front in full, and what cannot be and what failed."""
     folders = dict.fromkeys(bundle_folder(out, r.cell) for r in swept.rows if r.candidate)
     bundles = [open_bundle(f) for f in folders]
     models = [b.manifest.model for b in bundles if b.manifest.model]
     return Run(
         name=swept.name, family=", ".join(dict.fromkeys(m.family for m in models)) or "own model",
-        score_name=models[0].score_name if models else "score", test_samples=models[0].score_samples if models else 0, training=(), bundles=(),
+        score_name=models[0].score_name if models else "score", test_samples=models[0].score_samples if models else 0,
+        training=(), bundles=_on_a_front(swept, out), candidates=swept.candidates, swept=True,
         machine={"system": platform.platform(), "python": platform.python_version(), "cores": str(os.cpu_count())},
-        versions={k: v for b in bundles for k, v in b.manifest.lineage.tools.items()}, notes=tuple(swept.missing()), candidates=swept.candidates,
+        versions={k: v for b in bundles for k, v in b.manifest.lineage.tools.items()}, notes=tuple(swept.missing()),
     )  # fmt: skip
