@@ -49,7 +49,8 @@ def _mnist(name: str, sha256: str, size: int) -> Source:
     return Source(tuple(f"{m}/{name}" for m in mirrors), sha256, size)
 
 
-# The SHA-256 values are those that several independent public repositories state for these files.
+_ETT = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/1d16c8f4f943005d613b5bc962e9eeb06058cf07/ETT-small"
+# The SHA-256 values are those that several independent public repositories state for these files; of ETT, of the files at that commit.
 DATASETS: dict[str, Dataset] = {
     "mnist": Dataset(
         (
@@ -83,6 +84,16 @@ DATASETS: dict[str, Dataset] = {
             ),
         ),
         "none stated; A. Krizhevsky asks to cite 'Learning Multiple Layers of Features from Tiny Images', 2009",
+    ),
+    "ett": Dataset(
+        tuple(
+            Source((f"{_ETT}/{name}.csv",), sha256, size)
+            for name, sha256, size in (
+                ("ETTh1", "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066", 2589657),
+                ("ETTh2", "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b", 2417960),
+            )
+        ),
+        "CC BY-ND 4.0; Zhou et al., 'Informer', AAAI 2021",
     ),
 }
 

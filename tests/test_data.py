@@ -425,8 +425,17 @@ def test_an_archive_without_the_wanted_members_is_refused(packed, body, says):
 
 
 def test_an_unknown_data_set_lists_the_known_ones(cache):
-    with pytest.raises(EdgekitError, match="no data set 'imagenet'; there are: cifar10, mnist; 'digits' needs no download"):
+    with pytest.raises(EdgekitError, match="no data set 'imagenet'; there are: cifar10, ett, mnist; 'digits' needs no download"):
         data.fetch("imagenet", silent)
+
+
+@pytest.mark.skipif(data.folder("ett") is None, reason="no data: ett")
+def test_the_hashes_of_ett_are_those_of_the_files():
+    folder = data.require("ett")
+    for source in data.DATASETS["ett"].sources:
+        packed = folder / f"{source.name}.gz"
+        body = gzip.decompress(packed.read_bytes()) if packed.is_file() else (folder / source.name).read_bytes()
+        assert (len(body), hashlib.sha256(body).hexdigest()) == (source.size, source.sha256)
 
 
 def test_every_source_is_of_https_and_no_source_is_pickled():
