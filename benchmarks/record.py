@@ -97,6 +97,10 @@ def table(results: list[dict[str, Any]]) -> str:
             lines += deployed(data)
         if "exact" in data:
             lines += exact(data)
+        if "front_by_brute_force" in data:
+            lines += swept(data)
+        if "under_load" in data:
+            lines += agreement(data)
         if "recipe" not in data:
             continue
         train, deploy = (c["output"] for c in data["commands"])
@@ -150,6 +154,43 @@ def exact(data: dict[str, Any]) -> list[str]:
     for r in data["latency"]:
         lines.append(f"| {r['bundle']} | {r['onnxruntime']['latency_p50_ms']:.4f} | {r['openvino']['latency_p50_ms']:.4f} |")
     return [*lines, ""]
+
+
+def agreement(data: dict[str, Any]) -> list[str]:
+    """What profile_agreement.py found."""
+    lines = ["## What a profile says, and what others say of the same model", "", f"{data['model']}; {data['device']}; {data['how']}.", ""]
+    lines += ["| engine | measured by | p50 ms | edgekit over it | smallest and largest of the rounds |", "|---|---|---|---|---|"]
+    for engine, found in data.items():
+        others = {n: r for n, r in found.items() if n != "edgekit"} if isinstance(found, dict) and engine != "under_load" else {}
+        for who, r in others.items():
+            low, high = r["range"]
+            lines.append(f"| {engine} | {who} | {r['p50_ms']:.4f} | {r['edgekit_over_it']:.4f} | {low:.4f} to {high:.4f} |")
+    lines += ["", "openvino is called from Python, and some 3 µs of a call belong to its Python binding: what a Python program pays. cpp_openvino is"]
+    lines += ["called from C++. openvino_engine_clock is the time that OpenVINO itself counts, which a profile prints beside its own.", ""]
+    lines += ["| under a load on every core | verdict | quiet p50 ms | loaded p50 ms | undisturbed over quiet |", "|---|---|---|---|---|"]
+    for engine, r in data["under_load"].items():
+        quiet = ", ".join(f"{q['p50_ms']:.4f}" for q in r["quiet"])
+        lines.append(f"| {engine} | {r['loaded']['verdict']} | {quiet} | {r['loaded']['p50_ms']:.4f} | {r['undisturbed_over_quiet']:.4f} |")
+    return [*lines, ""]
+
+
+def swept(data: dict[str, Any]) -> list[str]:
+    """What sweep_digits.py found: every candidate that is on a front, and how long it took."""
+    cells = ", ".join(f"{n} {state}" for state, n in data["cells"].items())
+    right = sorted(data["fronts"]["latency_ms"]) == data["front_by_brute_force"]
+    lines = [f"## `{data['command']}`", ""]
+    lines += [f"{data['wall_s']:.0f} s with training; page {data['page_bytes'] / 1e6:.2f} MB; cells: {cells}; {data['machine']}.", ""]
+    lines += [f"The front by latency {'is' if right else 'IS NOT'} that of brute force. ~ is an estimate from published figures.", ""]
+    lines += ["| candidate | front | accuracy | ms | mJ |", "|---|---|---|---|---|"]
+    for r in sorted(data["candidates"], key=lambda r: (-(r["quality"] or 0), r["name"])):
+        on = [cost.partition("_")[0] for cost, names in data["fronts"].items() if r["name"] in names]
+        if on:
+            lines.append(f"| {r['name']} | {', '.join(on)} | {r['quality']:.4f} | {_cost(r['latency_ms'])} | {_cost(r['energy_mj'])} |")
+    return [*lines, ""]
+
+
+def _cost(q: dict[str, Any] | None) -> str:
+    return "-" if q is None else f"{'~' if 'estimate' in q['kind'] else ''}{q['value']:.3g} ({q['low']:.3g} to {q['high']:.3g}, {q['kind']})"
 
 
 if __name__ == "__main__":
