@@ -49,7 +49,7 @@ def test_every_verb_has_help_and_json_and_its_line_in_the_list_is_its_own(verb: 
         (("verify", "nowhere"), "no bundle in nowhere"),
         (("export", "nowhere", "--format", "onnx", "--out", "x"), "no checkpoint in nowhere"),
         (("report", "nowhere"), "nothing to report in nowhere"),
-        (("data", "fetch", "imagenet"), "no data set 'imagenet'; there are: cifar10, mnist"),
+        (("data", "fetch", "imagenet"), "no data set 'imagenet'; there are: cifar10, ett, mnist"),
         (("setup", "onnxruntime"), "needs no set-up beyond pip"),
         (("setup", "lova"), "no runtime 'lova'; there are: aotinductor, cpp"),
         (("deploy", "nowhere", "--formats", "onxx"), "no format 'onxx'; there are"),
@@ -71,7 +71,7 @@ def test_the_tables_of_parts_targets_doctor_and_data_are_one_json_document_each(
     assert {"onnxruntime", "openvino", "reference", "lava"} <= {p["name"] for p in parts if p["kind"] == "runtime"}
     assert json.loads(edgekit("targets", "--json").stdout)[0]["name"]
     assert "onnxruntime" in json.loads(edgekit("doctor", "--json").stdout)["runtimes"]
-    assert {d["name"] for d in json.loads(edgekit("data", "--json").stdout)} == {"mnist", "cifar10"}
+    assert {d["name"] for d in json.loads(edgekit("data", "--json").stdout)} == {"mnist", "cifar10", "ett"}
 
 
 def test_export_verify_profile_report_by_hand(small_run: Path, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_launches_that_a_target_states_are_counted_and_others_are_assumed_and_sa
 
 
 def test_one_thread_has_its_share_of_the_cores():
-    target = device('kind = "cpu"\n', compute_f32=1000, bandwidth=100, cores=4)
+    target = device('kind = "cpu"\n', on_chip_memory=1024, compute_f32=1000, bandwidth=100, cores=4)
     assert ms(estimate(costs(10**9), target, "f32", threads=1))[0] == pytest.approx(4 * ms(estimate(costs(10**9), target, "f32"))[0])
     unknown = device('kind = "cpu"\n', compute_f32=1000, bandwidth=100)
     assert any("all cores" in n for n in estimate(costs(), unknown, "f32", threads=1).notes)
@@ -201,15 +201,22 @@ def test_without_power_and_prices_there_is_no_energy():
     assert found.energy_reason.startswith("no power figure")
 
 
-def test_without_power_a_price_is_used_and_it_is_the_price_of_the_counted_products():
-    priced = device('kind = "cpu"\nprices = ["horowitz45-fp32"]\n', compute_f32=1000, bandwidth=100)
-    found = estimate(costs(1000, weights=4000, moved=8000), priced, "f32")
-    assert found.energy_mj_low == pytest.approx(1000 * 4.6 / 1e9)  # arithmetic alone: 4.6 pJ a multiply-add
-    assert (found.energy_mj or 0) > (found.energy_mj_low or 0)
-    assert "not of this device (derived)" in found.inputs["prices"]
-    big = estimate(costs(1000, weights=8 * MIB, moved=9 * MIB), priced, "f32")
-    assert "published up to" in big.energy_reason
-    assert "no price for f16" in estimate(costs(), device('kind = "cpu"\nprices = ["horowitz45-fp32"]\n', compute_f16=1, bandwidth=1), "f16").energy_reason
+def test_a_cpu_that_states_no_power_takes_what_so_many_cores_take():
+    """4 cores at 0.1, 4 and 30 W; a power that is stated is believed."""
+    model = costs(1000, weights=4000, moved=8000)
+    found = estimate(model, device('kind = "cpu"\n', on_chip_memory=1024, compute_f32=1000, bandwidth=100, cores=4), "f32")
+    low, mid, high = ms(found)
+    assert (found.energy_mj_low, found.energy_mj, found.energy_mj_high) == pytest.approx((1.31e-6, 16 * mid, 120 * high))  # 1.31 pJ a product is more than 0.4 W x low
+    timed = found.energy(measured_ms=2 * mid)
+    assert timed is not None and (timed.value, timed.low, timed.high) == pytest.approx((32 * mid, 1.31e-6, 240 * mid)) and timed.estimated
+    assert "each of 4 cores" in found.inputs["power of the cores"] and "(assumed)" in found.inputs["power of the cores"]
+    one = estimate(model, device('kind = "cpu"\n', on_chip_memory=1024, compute_f32=1000, bandwidth=100, cores=4), "f32", threads=1)
+    assert one.energy_mj_high == pytest.approx(30 * ms(one)[2])
+    stated = estimate(model, device('kind = "cpu"\n', on_chip_memory=1024, compute_f32=1000, bandwidth=100, cores=4, power_typical=6), "f32")
+    assert (stated.energy_mj, stated.energy_mj_high) == pytest.approx((6 * mid, 120 * high))
+    most = estimate(model, device('kind = "cpu"\n', on_chip_memory=1024, compute_f32=1000, bandwidth=100, cores=4, power_max=10), "f32")
+    assert most.energy_mj_high == pytest.approx(10 * high) and "power of the cores" not in most.inputs
+    assert "no power figure" in estimate(model, device('kind = "cpu"\n', compute_f32=1000, bandwidth=100), "f32").energy_reason  # cores unknown
 
 
 def test_loihi_2_has_no_energy_and_loihi_1_has_that_of_its_events(small_run, tmp_path):

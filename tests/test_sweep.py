@@ -42,9 +42,10 @@ EXAMPLE = ROOT / "examples" / "sweep_digits.toml"
 
 
 def plan(folder: Path, names: str, **values: object) -> sweep_plan.Plan:
-    """A plan over tiny models, one a letter of `names`, on onnxruntime."""
+    """A plan over tiny models, one a letter of `names`, on onnxruntime; here only where the test says so, or names no other place."""
     models = [spec(model(folder, n, seed)) for seed, n in enumerate(names)]
-    return sweep_plan.plan_of({"models": models, **values}, folder, "test", "test")
+    here = not (values.get("targets") or values.get("devices"))
+    return sweep_plan.plan_of({"models": models, "here": here, **values}, folder, "test", "test")
 
 
 def path() -> str:
@@ -117,6 +118,16 @@ def test_devices_of_one_target_share_its_jobs_unless_each_is_asked_for(tmp_path)
     assert shared == [("loihi1", ""), ("loihi2_sim", "c"), ("host", "d"), ("host", "e")]
     each = [(c.target, c.device) for c in sweep_plan.cells(plan(tmp_path, "m", devices=fleet, every_device=True, here=True))]
     assert each == [("host", HERE), *((d["target"], d["name"]) for d in fleet)]
+
+
+def test_this_machine_measures_unless_devices_are_named_or_it_is_told_not_to(tmp_path):
+    own = {"models": [spec(model(tmp_path, "m", 0))]}
+
+    def measures(**values):
+        return any(c.device == HERE for c in sweep_plan.cells(sweep_plan.plan_of({**own, **values}, tmp_path, "test", "test")))
+
+    assert measures() and measures(targets=["raspberry_pi_5"]) and measures(devices=devices("a"), here=True)
+    assert not measures(devices=devices("a")) and not measures(targets=["raspberry_pi_5"], here=False)
 
 
 def test_a_target_that_is_only_estimated_is_one_cell_of_a_bundle_that_can_be_verified_here(tmp_path):

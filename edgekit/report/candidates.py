@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from edgekit.candidate import Candidate, Quantity
-from edgekit.device_estimate import DeviceEstimate
 from edgekit.estimate import Estimate
 from edgekit.measurement import Measurement
 from edgekit.prices import PROFILES
@@ -72,11 +71,9 @@ def _energy(bundle: BundleRow, ms: Sequence[Measurement], target: str) -> tuple[
             return Quantity(e.gross_mj, e.gross_mj_low, e.gross_mj_high, e.kind, f"gross, {e.meter}: {e.scope}"), ()
         if m.energy_mj is not None:  # imported: the tool gave one figure
             return Quantity(m.energy_mj, m.energy_mj, m.energy_mj, m.kind, "gross, as imported"), ()
+    took = ms[0].latency_p50_ms if ms[0].load.scenario == "single" else None
     for estimate in bundle.device_estimates:
-        if estimate.target == target and (own := _estimated_energy(estimate)):
-            return own, ()
-    for priced in bundle.estimates if target == "host" else ():
-        if priced.includes_memory and not _is_chip(priced) and (own := _priced(priced)):
+        if estimate.target == target and (own := estimate.energy(took)):
             return own, ()
     return None, (f"no energy: {ms[0].energy_reason or 'not measured'}, and no estimate",)
 
@@ -111,7 +108,7 @@ def _estimated(bundle: BundleRow) -> Iterator[Candidate]:
         latency = None if low is None or mid is None or high is None else Quantity(mid, low, high, e.kind, e.method)
         why = [r for r in (e.latency_reason if latency is None else "", e.energy_reason if e.energy_mj is None else "") if r]
         base = dataclasses.replace(_base(bundle, e.target, e.target, ""), precision=e.precision)
-        yield _with(base, latency, _estimated_energy(e), (*why, *e.notes))
+        yield _with(base, latency, e.energy(), (*why, *e.notes))
 
 
 def _base(bundle: BundleRow, target: str, device: str, runtime: str) -> Candidate:
@@ -141,11 +138,6 @@ def _on_score(scored: VerificationRow | None, bundle: BundleRow) -> tuple[str, .
         failed = any(not v.passed for v in bundle.verifications)
         return ("no score: its answers are wrong" if failed else "no score",)
     return (f"score over {scored.score_samples:,} samples, {engine(scored.runtime)}",)
-
-
-def _estimated_energy(e: DeviceEstimate) -> Quantity | None:
-    low, mid, high = e.energy_mj_low, e.energy_mj, e.energy_mj_high
-    return None if low is None or mid is None or high is None else Quantity(mid, low, high, e.kind, e.method)
 
 
 def _priced(e: Estimate) -> Quantity | None:

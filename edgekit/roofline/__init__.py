@@ -6,7 +6,8 @@
     mid   = the geometric mean of least / 0.7 (with the overhead, where it was measured) and high
 
 Models that were measured on the same device, engine, precision and threads narrow 0.05 to 0.7 (edgekit/roofline/efficiency.py). Energy: no
-less than the multiplications and memory accesses alone take in 7 nm, nor than idle power x low; no more than the highest power x high.
+less than the multiplications and memory accesses alone take in 7 nm, nor than idle power x low; no more than the highest power x high. Of a CPU
+that states no power, that of its cores is assumed (edgekit/roofline/core_power.py).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from edgekit.counting import Costs, costs_of
 from edgekit.device_estimate import DeviceEstimate
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Measurement
-from edgekit.roofline.dense_price import Three, dense_price
+from edgekit.roofline.core_power import core_power
 from edgekit.roofline.efficiency import Fit, Known, fit
 from edgekit.roofline.event_price import event_estimate
 from edgekit.roofline.limits import limits_of
@@ -30,6 +31,7 @@ from edgekit.roofline.times import RoofTimes, roof_times
 from edgekit.target import Target
 
 METHOD = "roofline 1"
+Three = tuple[float | None, float | None, float | None]
 MEASURED_ROOF = 1.1  # a roof that was measured is one from below, and clocks vary: other kernels may be quicker by this much
 MEASURED_OVERHEADS = 4.0  # times what additions of eight numbers take: the most that calls and nodes of other kinds add
 # Picojoule of one multiplication in 7 nm, the addition left out: Jouppi et al., ISCA 2021 (TPUv4i), Table 2, as quoted by others (only the
@@ -89,7 +91,7 @@ def estimate(
         others = [m for m in measured if m.costs is not model and not (isinstance(model, Bundle) and m.sha256 == model.sha256)]
         found = fit(_alike(others, target, runtime, threads, roof, costs.unit))
         times = _times(found, roof)
-    energies, energy_reason = _energies(costs, target, roof, times)
+    energies, energy_reason = _energies(costs, roof, times, threads)
     latencies: Three = (times.low, times.mid, times.high) if times else (None, None, None)
     return DeviceEstimate(
         target=target.name, precision=precision, kind="calibrated-estimate" if found.fitted else "spec-estimate", method=METHOD,
@@ -168,14 +170,18 @@ def _alike(others: Sequence[Measured], target: Target, runtime: str, threads: in
     return known
 
 
-def _energies(costs: Costs, target: Target, roof: RoofTimes, times: _Times | None) -> tuple[Three, str]:
+def _energies(costs: Costs, roof: RoofTimes, times: _Times | None, threads: int) -> tuple[Three, str]:
     """Millijoule low, mid and high, or a reason."""
     if times is None:
         return (None, None, None), f"no time, so no energy: {roof.reason}"
-    most = roof.take("power_max")
+    idle, typical, most = (roof.take(f"power_{name}") for name in ("idle", "typical", "max"))
+    cores = roof.take("cores") if most is None and roof.limits.kind == "cpu" else None
+    if cores:
+        assumed = core_power(min(threads or cores, cores))
+        roof.inputs["power of the cores"] = assumed.source
+        idle, typical, most = idle or assumed.least_w, typical or assumed.usual_w, assumed.most_w
     if most is None:
-        return dense_price(costs, target, roof.precision, roof.inputs, roof.why("power_max"))
-    idle, typical = roof.take("power_idle"), roof.take("power_typical")
+        return (None, None, None), f"no power figure ({roof.why('power_max')})"
     products = costs.operations_by(True)
     multiply = {kind: MULTIPLY_PJ.get("int8" if kind == "int8" else roof.precision, MULTIPLY_PJ["int8"]) for kind in products}
     floor = (sum(o / 2 * multiply[kind] for kind, o in products.items()) + roof.memory_bytes * DRAM_PJ) / 1e9

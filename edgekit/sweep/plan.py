@@ -74,7 +74,7 @@ class Plan:
     precisions: tuple[str, ...] = ("f32",)
     runtimes: tuple[str, ...] = ("onnxruntime",)
     variants: tuple[str, ...] = ("",)  # "", "fused", "spike", "minmax": of the format
-    here: bool = True  # this machine measures too
+    here: bool = True  # this machine measures too; false where a file names devices and does not say
     devices: tuple[Device, ...] = ()
     targets: tuple[str, ...] = ()  # estimated, never run
     every_device: bool = False
@@ -148,7 +148,7 @@ def plan_of(values: Mapping[str, Any], folder: Path, where: str, name: str) -> P
     """The plan of plain values; `folder`: what paths are relative to."""
     devices = values.get("devices", [])
     devices = fleet.read(_path(folder, devices)) if isinstance(devices, str) else fleet.devices_of(devices, where)
-    usual = {"name": name, "here": not devices and not values.get("targets")}
+    usual = {"name": name, "here": not devices}
     plan: Plan = fill(Plan, {**usual, **values, "devices": [dataclasses.asdict(d) for d in devices]}, where)
     plan = dataclasses.replace(plan, models=tuple(_absolute(m, folder) for m in plan.models))
     _check_names(plan)

@@ -137,7 +137,7 @@ def _with_estimate(base: Candidate, found: DeviceEstimate | None) -> Candidate:
     if found is None:
         return dataclasses.replace(base, notes=(*base.notes, "no estimate"))
     latency = _quantity(found.latency_ms_low, found.latency_ms, found.latency_ms_high, found)
-    energy = _estimated_energy(found)
+    energy = found.energy()
     why = [r for r, q in ((found.latency_reason, latency), (found.energy_reason, energy)) if q is None and r]
     return dataclasses.replace(base, latency_ms=latency, energy_mj=energy, notes=(*base.notes, *why, *found.notes))
 
@@ -145,7 +145,7 @@ def _with_estimate(base: Candidate, found: DeviceEstimate | None) -> Candidate:
 def _with_measurement(base: Candidate, m: Measurement, estimate: DeviceEstimate | None) -> Candidate:
     simulated = m.verdict == "SIMULATED"
     notes = ["no latency: a simulator's time says nothing of the device"] if simulated else [*m.reasons]
-    energy = _estimated_energy(estimate) if estimate is not None else None
+    energy = estimate.energy(None if simulated else m.latency_p50_ms) if estimate is not None else None
     if m.energy is not None:
         e = m.energy
         energy = Quantity(e.gross_mj, e.gross_mj_low, e.gross_mj_high, e.kind, f"gross, {e.meter}: {e.scope}")
@@ -168,10 +168,6 @@ def _latency(m: Measurement, estimate: DeviceEstimate | None) -> Quantity | None
     if estimate is not None and (off := roofline.error(estimate, m)):
         said += f"; {estimate.method}: {off}"
     return Quantity(m.latency_p50_ms, min(low, m.latency_p50_ms), max(high, m.latency_p50_ms), m.kind, said)
-
-
-def _estimated_energy(e: DeviceEstimate) -> Quantity | None:
-    return _quantity(e.energy_mj_low, e.energy_mj, e.energy_mj_high, e)
 
 
 def _quantity(low: float | None, mid: float | None, high: float | None, e: DeviceEstimate) -> Quantity | None:
