@@ -184,8 +184,10 @@ def _bytes(bundle: Bundle) -> int:
 
 
 def _on_a_front(swept: Swept, out: Path) -> tuple[BundleRow, ...]:
-    """The measured candidates that a front names, with all that was measured of them: what a reader will choose between."""
-    chosen = {c.name for cost in COSTS for c in swept.front(cost)}
+    """The measured candidates that a front names, with all that was measured of them: what a reader will choose between. Of energies
+    that are only estimated nearly all lie on the front, since their intervals overlap: those say nothing here."""
+    chosen = {c.name for c in swept.front("latency_ms")}
+    chosen |= {c.name for c in swept.front("energy_mj") if c.energy_mj is not None and not c.energy_mj.estimated}
     found = []
     for r in swept.rows:
         if r.candidate is None or r.measurement is None or r.verification is None or r.candidate.name not in chosen:
