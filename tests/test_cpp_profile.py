@@ -62,7 +62,8 @@ def test_edgekit_reads_what_the_runner_timed(product: Bundle, tmp_path: Path) ->
     # The samples lie within this call by the same clock, one after the other, over 0.2 s.
     assert before < run.start_ns[0] and run.start_ns[-1] + run.wall_ns[-1] < after
     assert (run.start_ns[1:] >= run.start_ns[:-1] + run.wall_ns[:-1]).all()
-    assert 0.2e9 <= run.start_ns[-1] + run.wall_ns[-1] - run.start_ns[0] + run.wall_ns.max() < 1.5e9
+    # 0.2 s less what the scheduler took before the first sample
+    assert 0.15e9 <= run.start_ns[-1] + run.wall_ns[-1] - run.start_ns[0] < 1.5e9
     # A pinned thread computes no longer than the clock on the wall runs, but for what the two clocks themselves take.
     calm = ~run.preempted
     assert (run.cpu_ns[calm] <= run.wall_ns[calm] + 20_000).mean() > 0.99 and np.median(run.cpu_ns / run.wall_ns) > 0.8

@@ -130,7 +130,7 @@ def fleet(tmp_path: Path) -> Iterator[dict[str, Simulated]]:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten models, exported, verified and scored, in a folder that sweeps go on from."""
     folder = tmp_path_factory.mktemp("prepared")
-    sweep.run(plan(folder, MODELS, targets=["raspberry_pi_5"]), folder / "out", workers=2)
+    sweep.run(plan(folder, MODELS, targets=["raspberry_pi_5"], here=False), folder / "out", workers=2)
     return folder
 
 

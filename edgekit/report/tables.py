@@ -65,7 +65,9 @@ def _plain(value: str | int | float | None) -> Cell | str:
         return value
     if isinstance(value, int):
         return f"{value:,}"
-    return Cell(numbers.significant(value, 4), "" if value is not None else "dim", value)
+    text = numbers.significant(value, 4)
+    text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text  # a family rounds its figures as they deserve
+    return Cell(text, "" if value is not None else "dim", value)
 
 
 def answers(run: Run) -> Table:
