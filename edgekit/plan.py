@@ -17,9 +17,9 @@ class Plan:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     weight_decay: float = 0.0
     momentum: float = 0.9  # of sgd
-    schedule: Literal["constant", "steps", "cosine"] = "steps"
+    schedule: Literal["constant", "steps", "cosine", "exponential"] = "steps"
     milestones: tuple[float, ...] = (0.6, 0.8, 0.9)  # shares of the epochs; IIR-SNN divides by 5 there
-    decay: float = 0.2  # factor at each milestone
+    decay: float = 0.2  # factor at each milestone; with "exponential" at each epoch
     clip_norm: float = 0.0  # largest 2-norm of all gradients together; 0 = off
     patience: int = 0  # stop after so many epochs without a better validation score; 0 = off
 
@@ -49,4 +49,6 @@ class Plan:
         if self.schedule == "steps":
             # 1e-9: 0.6 of 5 epochs is 3 epochs, also in binary fractions
             return self.learning_rate * self.decay ** sum(done >= m - 1e-9 for m in self.milestones)
+        if self.schedule == "exponential":
+            return self.learning_rate * self.decay ** (epoch - 1)
         return self.learning_rate

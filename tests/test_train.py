@@ -162,7 +162,7 @@ def test_gradients_are_limited_to_clip_norm(tmp_path):
     assert module.w.item() == pytest.approx(-0.25, rel=1e-4)
 
 
-@pytest.mark.parametrize("schedule", ["steps", "cosine", "constant"])
+@pytest.mark.parametrize("schedule", ["steps", "cosine", "constant", "exponential"])
 def test_learning_rates_are_those_of_torch_schedulers(schedule):
     plan = Plan(epochs=20, batch_size=1, learning_rate=0.3, schedule=schedule)
     stepper = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
@@ -170,6 +170,7 @@ def test_learning_rates_are_those_of_torch_schedulers(schedule):
         "steps": torch.optim.lr_scheduler.MultiStepLR(stepper, [12, 16, 18], gamma=0.2),
         "cosine": torch.optim.lr_scheduler.CosineAnnealingLR(stepper, 20),
         "constant": torch.optim.lr_scheduler.LambdaLR(stepper, lambda _: 1.0),
+        "exponential": torch.optim.lr_scheduler.ExponentialLR(stepper, 0.2),
     }[schedule]
     stepper.step()
     for epoch in range(1, 21):

@@ -211,4 +211,5 @@ def _missing_in_bundles(run: Run) -> Iterator[tuple[str, str]]:
         for m in b.imported:
             for reason in m.reasons:
                 yield f"{m.device}: {reason}", b.label
-        yield from _unpriced(b.label, b.estimates)
+        if b.estimates or not any(e.energy_mj is not None for e in b.device_estimates):
+            yield from _unpriced(b.label, b.estimates)
