@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from edgekit import examine, intake, registry, report
 from edgekit import recipe as recipes
 from edgekit.bundle import MANIFEST, Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import EdgekitError, Missing, NotEqual, no_such
+from edgekit.errors import Broken, EdgekitError, Missing, NotEqual, no_such
 from edgekit.files import canonical_json, remove_drafts, write_text
 from edgekit.intake import Wishes
 from edgekit.measurement import Progress, silent
@@ -143,10 +143,13 @@ def calibrate(source: Path, method: str, out: Path, options: Mapping[str, Any] |
 
 
 def load_trained(checkpoint: Path) -> Trained:
-    """The trained model of a checkpoint folder, or of the folder of a whole run."""
-    stages = [p for p in (checkpoint / "train").glob("t*") if re.fullmatch(r"t\d+", p.name)]
-    if stages:
-        checkpoint = min(stages, key=lambda p: int(p.name[1:]))
+    """The trained model of a checkpoint folder, or the one to deploy of a whole run."""
+    told = checkpoint / "train" / "result.json"
+    if told.is_file():
+        try:
+            checkpoint = checkpoint / "train" / str(json.loads(told.read_text(encoding="utf-8"))["deploy"])
+        except (ValueError, KeyError, TypeError):
+            raise Broken(f"{told} does not say which checkpoint to deploy; run `edgekit train` again, what is trained is kept") from None
     facts = open_checkpoint(checkpoint).facts
     return registry.find(Family, str(facts["family"])).load(checkpoint)
 

@@ -111,7 +111,7 @@ class Fit:
             plan = dataclasses.replace(o.snn, epochs=sum(o.epochs))
             self._stage("direct_t1", "T=1 trained directly from the ANN", "control", 1, plan, ann)
         if self.fabric.is_global_zero:
-            result = {"score_name": "accuracy", "test_samples": len(self.data.test_images), "rows": self.rows}
+            result = {"score_name": "accuracy", "test_samples": len(self.data.test_images), "rows": self.rows, "deploy": last.folder.name}
             files.write_text(self.out / "result.json", files.canonical_json(result))
         self.fabric.barrier()
         return last.folder

@@ -170,7 +170,7 @@ class Fit:
         if self.fabric.is_global_zero:
             self._save_forms(chosen, rows[0])
             result = {
-                "score_name": "AUROC", "test_samples": len(deaths), "rows": rows,
+                "score_name": "AUROC", "test_samples": len(deaths), "deploy": "offline", "rows": rows,
                 "tables": tables(deaths, found, model, DROPPED),
             }  # fmt: skip
             files.write_text(self.out / "result.json", files.canonical_json(result))
