@@ -1,6 +1,7 @@
 """Train and deploy a time-stepping recipe as a user would, hold every bundle's decisions against the float policy, keep all as JSON.
 
     python benchmarks/time_stepping.py examples/time_stepping_hermite.toml [--out runs/time_stepping_hermite]
+    python benchmarks/time_stepping.py --fresh            runs/time_stepping_hermite on systems that no choice has seen
     python benchmarks/time_stepping.py --table            draws docs/time_stepping.md from benchmarks/time_stepping_*.json
 """
 
@@ -25,6 +26,9 @@ BEGIN, END = "<!-- drawn by benchmarks/time_stepping.py -->", "<!-- end of what 
 FORMATS = "onnx,onnx:int8,openvino,openvino:bf16,openvino:int8"
 SPIKING_FORMATS = "onnx,nir,lava"
 QUICK = ("--seconds", "0.5", "--processes", "3")  # of the profiles; what is asked here is whether decisions are the same
+FRESH = range(100, 500)  # systems that nobody looked at before everything was chosen
+COLUMNS = ["policy", "median |dE|", "p90 |dE|", "median evaluations", "mean evaluations", "ended", "|dE| < 1e-3", "error / curve", "cost / curve",
+           "p90 / curve"]  # fmt: skip
 EPISODES = 100  # evaluation systems whose whole episodes every bundle decides
 LAVA_STATES = 300  # simulated: minutes for thousands
 
@@ -35,13 +39,34 @@ def main() -> int:
     parser.add_argument("recipe", nargs="?", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     if given.recipe:
         out = given.out or Path("runs") / given.recipe.stem
         (HERE / f"{given.recipe.stem}.json").write_text(json.dumps(record(given.recipe, out, given.train_only), indent=1) + "\n")
+    if given.fresh:
+        (HERE / "time_stepping_fresh.json").write_text(json.dumps(fresh(ROOT / "runs" / "time_stepping_hermite"), indent=1) + "\n")
     draw()
     return 0
+
+
+def fresh(run: Path) -> dict[str, Any]:
+    """A trained policy, every fixed parameter and the default on FRESH systems: evaluated once, after all choices were made."""
+    from edgekit.checkpoint import open_checkpoint
+    from edgekit.models._time_stepping_deploy import decider, policy_of
+    from edgekit.models._time_stepping_evaluate import Baselines, Figures, as_row, play
+    from edgekit.models._time_stepping_options import options_of, rules_of
+
+    policy = open_checkpoint(run / "train" / "policy")
+    options = options_of(policy.facts["recipe"])
+    rules, steps = rules_of(options), options.evaluation.steps
+    baselines = Baselines.of(rules, options.environment.default, FRESH, steps)
+    figures = Figures.of(play(decider(policy_of(policy)), rules, FRESH, steps))
+    rows = [as_row(f"fixed {p:.4g}", f, baselines.place(f)) for p, f in zip(rules.parameters, baselines.each, strict=True)]
+    rows.append(as_row("default", baselines.default, baselines.place(baselines.default)))
+    rows.append(as_row("DQN policy", figures, baselines.place(figures)))
+    return {"run": run.name, "seeds": [FRESH[0], FRESH[-1]], "steps": steps, "columns": COLUMNS, "rows": rows}
 
 
 def edgekit(*words: str) -> dict[str, Any]:
@@ -151,6 +176,11 @@ def draw() -> None:
     parts = []
     for path in sorted(HERE.glob("time_stepping_*.json")):
         data = json.loads(path.read_text())
+        if "seeds" in data:
+            low, high = data["seeds"]
+            parts.append(_table(f"{data['run']}: systems {low} to {high}, {data['steps']} intervals", data["columns"], data["rows"],
+                                "Played once, after every choice: `python benchmarks/time_stepping.py --fresh`."))  # fmt: skip
+            continue
         seconds = sum(r["seconds"] for r in data["result"]["rows"])
         parts.append(f"### {data['recipe_file']}\n\n`{data['train']['command']}`: {seconds:.0f} s of training on one core.\n")
         tables = data["result"]["tables"]
