@@ -85,14 +85,16 @@ def test_a_first_read_that_fails_leaves_no_readings_and_the_block_runs():
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the death is the case
 def test_a_watcher_that_died_certifies_nothing():
-    calls = itertools.count()
+    calls, died = itertools.count(), threading.Event()
 
     def read():
         if next(calls) == 2:
+            died.set()
             raise SystemExit  # ends a thread without a word
         return 0
 
     with Watch(read, 0.002) as seen:
+        assert died.wait(10)
         time.sleep(0.05)
     assert "ended by itself" in seen.failed
 
