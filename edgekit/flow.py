@@ -154,6 +154,17 @@ def load_trained(checkpoint: Path) -> Trained:
     return registry.find(Family, str(facts["family"])).load(checkpoint)
 
 
+def usual_formats(source: str, calibrated: bool) -> tuple[str, ...]:
+    """What a checkpoint, a run or a model of one's own is deployed to when nothing is said; NIR and Lava only what can be said in them."""
+    if intake.is_own(source):
+        return (*OWN_FORMATS, *(OWN_QUANTISED if calibrated else ()))
+    try:
+        load_trained(Path(source)).spiking_net()
+    except EdgekitError:
+        return OWN_FORMATS
+    return DEFAULT_FORMATS
+
+
 def run_folder_of(source: Path) -> Path:
     """The run folder that a checkpoint lies in: runs/x for runs/x/train/t1 and for runs/x itself."""
     return source.parent.parent if source.parent.name == "train" else source

@@ -203,3 +203,12 @@ def test_a_format_that_cannot_say_the_model_is_named_and_the_others_are_made(
     with pytest.raises(EdgekitError, match=r"lava:int8: it is made from nir:int8.*layer 'conv1' does not fit.*there are: onnx:f32, nir:f32"):
         flow.require_all(bundles, tmp_path)
     assert "nir:int8 was not made: layer 'conv1' does not fit" in run_folder.read_run(tmp_path).notes
+
+
+def test_what_is_no_spiking_network_of_one_timestep_is_not_deployed_to_nir_and_lava_unasked(small_run):
+    stages = {int(p.name[1:]): p for p in (small_run / "train").glob("t[0-9]*") if p.is_dir() and p.name[1:].isdigit()}
+    assert flow.usual_formats(str(small_run), False) == ("onnx", "openvino", "nir", "lava")
+    for steps, folder in stages.items():
+        assert ("lava" in flow.usual_formats(str(folder), False)) == (steps == 1)
+    assert max(stages) > 1
+    assert flow.usual_formats("model.onnx", False) == ("onnx", "openvino")

@@ -54,7 +54,7 @@ def command(
     A recipe is trained first, to runs/<name of the recipe>. A model of your own is scored with --test and quantised
     with --calibration. What is done already is kept.
     """
-    from edgekit import flow, intake, report, run_folder
+    from edgekit import flow, intake, report
 
     with progress_bar(as_json) as progress:
         if source.endswith(".toml"):
@@ -71,10 +71,10 @@ def command(
             )
         else:
             own = intake.is_own(source)
-            usual = run_folder.DEFAULT_FORMATS if not own else (*flow.OWN_FORMATS, *(flow.OWN_QUANTISED if said["calibration"] else ()))
             out = out or (Path("runs") / Path(source.replace(":", "-")).stem if own else flow.run_folder_of(Path(source)))
+            usual = wishes(formats) or flow.usual_formats(source, bool(said["calibration"]))
             bundles = flow.deploy(  # fmt: skip
-                source, out, wishes(formats) or usual, progress, score_limit=score_limit, seconds=seconds,
+                source, out, usual, progress, score_limit=score_limit, seconds=seconds,
                 allow_missing=allow_missing, wishes=own_wishes(**said), processes=processes,
             )
             found = flow.write_report(out)
