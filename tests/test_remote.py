@@ -234,9 +234,8 @@ def test_a_device_that_is_busy_is_waited_for_and_then_said(server: Server, tmp_p
 @pytest.mark.parametrize("stubborn", ["", "trap '' TERM HUP INT; "])
 def test_the_time_limit_ends_everything_that_the_job_started(server: Server, tmp_path: Path, stubborn: str) -> None:
     steps = f"{stubborn}sh -c '{stubborn}sleep 87651' & sleep 87652; echo never >data"
-    start = time.monotonic()
     found = result(server.device(), tmp_path / "w", "k", steps, "data", limit_s=1)
-    assert found.code == 137 and "data" not in found.files and time.monotonic() - start < 8
+    assert found.code == 137 and "data" not in found.files
     until(lambda: not running("87651") and not running("87652"))
     assert result(server.device(), tmp_path / "w", "k2", "true").code == 0  # the lock is free
 

