@@ -30,6 +30,8 @@ class Ranges:
 # Loihi: 8-bit signed weights; 13-bit signed bias mantissa; 17-bit threshold mantissa; v = current << 6 saturates at
 # 2^23 - 1 (lava-nc 0.10.0, fixed-point LIF model; Davies et al., IEEE Micro 38(1), 2018).
 CUTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the largest weight of a channel
+WHOLE = 1e-4  # of a step: what float32 leaves of a whole number up to 128
+FEW = 32
 SEEN_MARGIN = 1.25  # over the largest current of the samples
 _BYTES = Ranges(weight=(-127, 127), bias=(0, 0), threshold=(0, 0), current=0)  # symmetric: engines want zero point 0
 LOIHI = Ranges(weight=(-128, 127), bias=(-4096, 4095), threshold=(0, 131071), current=131071)
@@ -39,9 +41,10 @@ def quantise(net: SpikingNet, ranges: Ranges = LOIHI, samples: np.ndarray | None
     """An integer network that fits `ranges`, from a float one.
 
     Per channel, the scale is the smallest that keeps weights, the distance of theta_c from the layer's threshold, and
-    the largest possible current inside the ranges. With samples (images, as simulate takes them) each layer in turn gets
-    the form that flips the fewest of its spikes: its largest weights cut or not, and thetas that no sample's current comes
-    near moved into the range of the biases. Raises EdgekitError, naming the layer, when nothing fits.
+    the largest possible current inside the ranges; weights that are whole multiples of one step keep it where it fits.
+    With samples (images, as simulate takes them) each layer in turn gets the form that flips the fewest of its spikes:
+    its largest weights cut or not, and thetas that no sample's current comes near moved into the range of the biases.
+    Raises EdgekitError, naming the layer, when nothing fits.
     """
     populations = []
     chosen = _Chosen(net, samples) if samples is not None else None
@@ -63,7 +66,8 @@ def quantise(net: SpikingNet, ranges: Ranges = LOIHI, samples: np.ndarray | None
 def quantise_per_channel(net: SpikingNet) -> SpikingNet:
     """An integer network for engines with an int32 bias a channel: 8-bit weights scaled by channel, all thresholds 0.
 
-    wq_c = round(W_c / s_c), s_c = max|W_c| / 127, bias_c = -floor((V - b_c) / (s_c * in)); the read-out has one scale.
+    wq_c = round(W_c / s_c), s_c = max|W_c| / 127 (or the step of weights that are whole multiples of one already),
+    bias_c = -floor((V - b_c) / (s_c * in)); the read-out has one scale.
     Raises EdgekitError, naming the layer, when a sum could reach 2^24, where float32 is no longer exact on integers.
     """
     populations = []
@@ -72,7 +76,9 @@ def quantise_per_channel(net: SpikingNet) -> SpikingNet:
         in_scale = net.input_scale if any(s.source == INPUT for s in p.synapses) else 1.0
         if in_scale != 1.0 and any(s.source != INPUT for s in p.synapses):
             raise EdgekitError(f"layer '{p.name}' mixes the input with spikes: their integer scales differ; give the input a layer of its own")
-        scale = np.max([np.abs(s.weight.astype(np.float64)).reshape(len(s.weight), -1).max(1) for s in p.synapses], axis=0) / 127
+        rows = np.concatenate([s.weight.astype(np.float64).reshape(len(s.weight), -1) for s in p.synapses], axis=1)
+        step = whole_step(rows, 127)
+        scale = np.where(step > 0, step, np.abs(rows).max(1) / 127)
         scale[scale == 0] = 1.0  # a channel without weights: any scale will do
         if p.threshold is None:
             # A power of two: engines fold this factor into weights or sums, and only so is every order of that exact.
@@ -196,10 +202,26 @@ def _finest_scale(
     highest = cut * np.max([w.max(1) for w in flat], axis=0) / ranges.weight[1]
     lowest = cut * np.max([-w.min(1) for w in flat], axis=0) / -ranges.weight[0]
     room = ranges.current + ranges.bias[0]  # the bias needs its share of the accumulator
-    by_current = (largest_current(net, p) + bias) / max(room - _inputs(net, p) / 2, room / 2)
-    scale: np.ndarray = np.maximum.reduce([highest, lowest, by_current])
+    largest = largest_current(net, p) + bias
+    scale: np.ndarray = np.maximum.reduce([highest, lowest, largest / max(room - _inputs(net, p) / 2, room / 2)])
+    # Weights that are whole already are not rounded: they stay as they are where they fit, with no room for rounding.
+    step = whole_step(np.concatenate(flat, 1), -ranges.weight[0])
+    scale = np.where(step >= np.maximum.reduce([highest, lowest, largest / room]) * (1 - WHOLE), step, scale)
     scale[scale == 0] = 1.0  # a channel without weights: any scale will do
     return scale
+
+
+def whole_step(rows: np.ndarray, most: int) -> np.ndarray:
+    """Per row of (R, n), the largest step of which every value is a whole multiple, up to `most`, within WHOLE; 0 where there is none."""
+    largest, found = np.abs(rows).max(1), np.zeros(len(rows))
+    for multiple in range(most, 0, -1):  # so that the largest step stays
+        step = largest / multiple
+        open_rows = np.flatnonzero(largest > 0)
+        for part in (rows[:, :FEW], rows):  # a few values rule out nearly every row
+            inside = part[open_rows] / step[open_rows, None]
+            open_rows = open_rows[(np.abs(inside - np.rint(inside)) <= WHOLE).all(1)]
+        found[open_rows] = step[open_rows]
+    return found
 
 
 def _inputs(net: SpikingNet, p: Population) -> int:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.errors import EdgekitError
-from edgekit.integer_net import LOIHI, check_ranges, largest_current, quantise
+from edgekit.integer_net import LOIHI, check_ranges, largest_current, quantise, whole_step
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse, simulate
 
 
@@ -59,6 +59,29 @@ def test_the_integer_comparison_is_the_real_one_of_the_rounded_weights(seed: int
     clear = np.abs(real) > 0.02  # s is known to half a unit of the largest weight only
     assert clear.mean() > 0.9
     assert np.array_equal(fires[clear], (real > 0)[clear])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_weights_that_are_whole_already_stay_as_they_are(seed: int) -> None:
+    """With a step a channel, all in float32: no weight is rounded, so no spike differs where a current is clear of its threshold."""
+    rng = np.random.default_rng(seed)
+    whole, step = rng.integers(-120, 121, (5, 6)), 10 ** rng.uniform(-3, 0, 5)
+    whole[:, 0] = -120  # the largest is negative: -128 would hold it, at another step
+    theta = rng.integers(0, 4000, 5) + 0.5
+    net = one_layer(whole * step[:, None], 1.0 - theta * step / 128, 1.0)
+    layer = quantise(net).populations[0]
+    wq = layer.synapses[0].weight.astype(int)
+    assert np.array_equal(wq * np.gcd.reduce(whole, axis=1)[:, None], whole)
+    k = rng.integers(-128, 128, (300, 6))
+    clear = np.abs(k @ whole.T - theta) > 1e-5 / (step / 128)  # what float32 leaves of a bias up to 32
+    assert clear.mean() > 0.9
+    assert np.array_equal((k @ wq.T + layer.bias > layer.threshold)[clear], (k @ whole.T > theta)[clear])
+
+
+def test_the_largest_common_step_of_a_row() -> None:
+    rows = np.array([[6, -9, 0, 30], [1, 2, 4, 128], [0, 0, 0, 0], [1, 2, 4, 129], [1, np.sqrt(2), np.pi, np.e]]) * 0.37
+    assert np.allclose(whole_step(rows, 128), np.array([3, 1, 0, 0, 0]) * 0.37)
 
 
 @pytest.mark.parametrize("kind", ["dense", "pooled", "strided", "residual"])

@@ -19,7 +19,9 @@ from scipy.integrate import solve_ivp
 from edgekit import flow, recipe, registry, spiking_net
 from edgekit.cpp_sources import json_include
 from edgekit.errors import EdgekitError
+from edgekit.integer_net import quantise
 from edgekit.models import _time_stepping_evaluate as evaluate
+from edgekit.models import _time_stepping_integers as integers
 from edgekit.models import _time_stepping_numpy as reference
 from edgekit.models._time_stepping_bodies import (
     UNIT_TIME_YR,
@@ -306,17 +308,58 @@ def test_a_staircase_is_the_mean_of_threshold_neurons_and_the_policy_written_out
         assert (policy.off_step(states) <= own + 1e-6).all() and (policy.off_step(states) > 0).all()
     spiking = written_out(policy)
     with torch.no_grad():
-        values = policy.of_features((torch.from_numpy(codes).float() - 128) / 128)
+        values = policy.of_features((torch.from_numpy(codes[:, : len(PAIR_FEATURES)]).float() - 128) / 128)
         made, *spikes = spiking(torch.from_numpy(codes))
     assert [s.shape[1] for s in spikes] == [24 * 7] * 3 and all(0.02 < float(s.mean()) < 0.98 for s in spikes)
-    difference = (made - made.mean(1, keepdim=True) - (values - values.mean(1, keepdim=True))).abs().amax(1)
-    assert float((difference < 1e-5).float().mean()) > 0.999
+    values, made = (t - t.mean(1, keepdim=True) for t in (values, made))
+    factor = float((made * values).sum() / values.square().sum())
+    assert 0.5 < factor <= 1.001 and float((made / factor - values).square().mean().sqrt()) < 0.03 * float(values.std())
+
+
+def test_neurons_of_codes_fire_where_the_unit_says_exactly():
+    rng = np.random.default_rng(0)
+    whole = rng.integers(-60, 61, (20, 11))
+    whole[:, 0] = rng.choice([-127, 127], 20)
+    bias = rng.uniform(-0.3, 0.3, 20)
+    made = integers.of_codes(whole * 0.004, bias, 15)
+    k = np.concatenate([rng.integers(-128, 128, (2000, 11)), np.full((2000, integers.CONSTANTS), 127)], 1)
+    fires = (k @ made.weight.T > made.theta).reshape(2000, 20, 15)
+    current = ((k[:, :11] @ whole.T) * 0.004 / 128 + bias)[:, :, None]  # the whole sum is exact, no rounding of a step
+    clear = np.abs(current - integers.own_thresholds(15)) > 1e-9
+    assert np.array_equal(fires[clear], (current > integers.own_thresholds(15))[clear])
+
+
+def test_weights_of_a_unit_that_fires_in_order_add_up_to_within_half_a_step():
+    weight = np.random.default_rng(1).uniform(-1, 1, (6, 5))
+    for made, exact in ((integers.readout(weight, np.zeros(6), 15), weight), (integers.readout(weight / 9, np.zeros(6), 7), weight / 9)):
+        levels = made.weight.shape[1] // 5
+        sums = made.weight.reshape(6, 5, levels).cumsum(2) * made.step
+        assert np.abs(sums - exact[:, :, None] * np.arange(1, levels + 1) / levels).max() <= 0.5001 * made.step
+        assert np.abs(made.weight).max() == 127
+
+
+@pytest.mark.parametrize(("width", "levels", "size"), [(24, 15, 1.0), (8, 3, 6.0), (200, 15, 3.0)])
+def test_loihis_integers_are_the_spiking_policy_itself(width: int, levels: int, size: float):
+    torch.manual_seed(width)
+    policy = build(Options(network=Network(width=width, layers=3, levels=levels))).eval()
+    with torch.no_grad():
+        for layer in (policy.first, *policy.hidden):
+            layer.weight.mul_(size)
+            layer.bias.mul_(size)
+    net = written_out(policy)
+    codes = codes_of(evaluate.play(evaluate.fixed(5), rules(), range(6), 40, keep=True).visited())
+    with torch.no_grad():
+        logits, *spikes = (t.numpy() for t in net(torch.from_numpy(codes)))
+    found = spiking_net.simulate(quantise(net.plain()), codes)
+    assert all(np.array_equal(found[n], s) for n, s in zip(net.names, spikes, strict=True))
+    assert np.array_equal(found["logits"], logits)
 
 
 def test_codes_are_bytes_and_the_float_policy_sees_no_more_than_them():
     states = evaluate.play(evaluate.fixed(5), rules(), range(8), 60, keep=True).visited()
     codes = codes_of(states)
-    assert codes.dtype == np.uint8 and codes.shape[1] == len(PAIR_FEATURES)
+    assert codes.dtype == np.uint8 and (codes[:, len(PAIR_FEATURES) :] == 255).all() and codes.shape[1] == len(PAIR_FEATURES) + 3
+    codes = codes[:, : len(PAIR_FEATURES)]
     assert (codes.std(0) > 3).all()  # every feature says something
     assert torch.equal((torch.from_numpy(codes).float() - 128) / 128, Pairs()(raw(states)))
 
@@ -424,6 +467,21 @@ def test_int8_decides_as_float_does(run: Path, bundles: Path):
     with registry.find(Runtime, "onnxruntime").open(open_bundle(bundles / "onnx-int8")) as session:
         chosen = session.run({"state": states[:, None]})["action"][:, 0]
     assert (chosen == decider(policy)(states)).mean() >= 0.98
+
+
+def test_the_spiking_policy_decides_as_float_does_in_loihis_integers_too(run: Path, bundles: Path):
+    from edgekit.bundle import open_bundle
+    from edgekit.checkpoint import open_checkpoint
+
+    flow.calibrate(bundles / "nir", "loihi", bundles / "nir-int8")
+    policy = policy_of(open_checkpoint(run / "train" / "policy"))
+    states = evaluate.play(decider(policy), rules(), range(40, 60), 40, keep=True).visited().astype(np.float32)
+    answers = []
+    for bundle, runtime in (("nir-int8", "reference"), ("nir-int8", "nir"), ("nir", "nir"), ("spiking", "onnxruntime")):
+        with registry.find(Runtime, runtime).open(open_bundle(bundles / bundle)) as session:
+            answers.append(session.run({"codes": codes_of(states)})["logits"])
+    assert (answers[0].argmax(1) == decider(policy)(states)).mean() >= 0.98
+    assert all(np.array_equal(a, answers[0]) for a in answers[1:])
 
 
 def test_rounded_weights_are_what_eight_bits_hold():

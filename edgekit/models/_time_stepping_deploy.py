@@ -11,7 +11,8 @@ from edgekit.bundle import Allowed, Golden, GoldenNote, Model
 from edgekit.checkpoint import Checkpoint
 from edgekit.errors import EdgekitError
 from edgekit.models._time_stepping_evaluate import play
-from edgekit.models._time_stepping_net import PAIR_FEATURES, STATE, Pairs, Policy, deployed, raw
+from edgekit.models._time_stepping_integers import CONSTANTS
+from edgekit.models._time_stepping_net import CODES, PAIR_FEATURES, STATE, Pairs, Policy, deployed, raw
 from edgekit.models._time_stepping_options import EVALUATION_SEEDS, Options, build, options_of, rules_of
 from edgekit.models._time_stepping_spiking import SpikingPolicy
 from edgekit.parts import Trained
@@ -69,17 +70,18 @@ class TrainedPolicy(Trained):
 
 
 class TrainedSpiking(Trained):
-    """A spiking policy: uint8 `codes` (batch, 11), the documented features -> `logits`, whose largest is the action."""
+    """A spiking policy: uint8 `codes` (batch, 14), the documented features and constants -> `logits`, whose largest is the action."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.options = options_of(checkpoint.facts["recipe"])
         n = self.options.network
-        self.net = SpikingPolicy(len(PAIR_FEATURES), n.width, n.layers, n.levels, self.options.environment.actions)
+        self.net = SpikingPolicy(len(PAIR_FEATURES) + CONSTANTS, n.width, n.layers, n.levels, self.options.environment.actions)
         self.net.load_state_dict(checkpoint.state())
         self.net.eval()
         self.name, self.sha256 = str(checkpoint.facts["name"]), checkpoint.sha256
         self.model = model_of(checkpoint, "decisions_as_good", 1)
-        codes = Tensor("codes", "uint8", ("batch", len(PAIR_FEATURES)), "8-bit codes of the features of three bodies")
+        codes = Tensor("codes", "uint8", ("batch", len(PAIR_FEATURES) + CONSTANTS),
+                       f"8-bit codes of the {len(PAIR_FEATURES)} features of three bodies, then {CONSTANTS} times {CODES}")  # fmt: skip
         logits = Tensor("logits", "float32", ("batch", self.options.environment.actions), "the largest is the action")
         self.signature = Signature((codes,), (logits,))
         self.graphs, self.program = {"main": self.signature}, once(("codes",), ("logits",))
@@ -131,9 +133,11 @@ def decider(policy: Policy) -> Any:
 
 
 def codes_of(states: np.ndarray) -> np.ndarray:
-    """uint8 (n, 11): the integer-coded features of raw states, as the encoder inside the float policy makes them."""
+    """uint8 (n, 11 + CONSTANTS): the integer-coded features of raw states, as the encoder inside the float policy makes them, and the
+    constant inputs of the spiking policy, whose code is always the greatest."""
     with torch.no_grad():
-        return np.asarray(Pairs().codes(raw(states)).numpy().astype(np.uint8))
+        codes = np.asarray(Pairs().codes(raw(states)).numpy().astype(np.uint8))
+    return np.pad(codes, ((0, 0), (0, CONSTANTS)), constant_values=CODES)
 
 
 def visited(policy: Policy | None, options: Options, seeds: tuple[int, int] = (EVALUATION_SEEDS[0], EVALUATION_SEEDS[0] + 50)) -> np.ndarray:

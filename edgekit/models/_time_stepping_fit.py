@@ -78,7 +78,7 @@ class Fit:
         from edgekit.models._time_stepping_deploy import codes_of, policy_of
         from edgekit.models._time_stepping_spiking import written_out
 
-        key = files.hash_of({"source": source.sha256, "form": "spiking", "version": 4})
+        key = files.hash_of({"source": source.sha256, "form": "spiking", "version": 5})
         done = _there(self.out / "spiking", key)
         if done:
             return done

@@ -1,20 +1,26 @@
 """The one-timestep spiking policy: a policy with staircase activations, written out as threshold neurons; 8-bit codes in.
 
-A unit with K levels is K neurons that receive the same current and have thresholds (k - 1/2) / K; the weights behind it are
-divided by K. The neuron is that of _lif.py at T=1, o = 1[u > V], where leak and reset are dead; V is 1 everywhere, and the
-difference to a neuron's own threshold lies in its bias. Nothing is trained again: the decisions are those of the policy.
+A unit with K levels is K neurons with thresholds (k - 1/2) / K. The neuron is that of _lif.py at T=1, o = 1[u > V], where leak
+and reset are dead; V is 1 everywhere, and the difference to a neuron's own threshold lies in its bias. Nothing is trained again.
+
+All numbers are the integers of _time_stepping_integers.py times a power of two, and thresholds lie half a unit off. So every
+float32 sum is exact in any order, no rounding decides about a spike, and a calibrator finds the same integers again.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgekit.models import _time_stepping_integers as integers
 from edgekit.models._time_stepping_net import CENTRE, CODES, Policy, deployed
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse
+
+UNIT = 2.0**-16  # of a current; half of it, and the largest current over it, are well inside the 24 bits of a float32
 
 
 class SpikingPolicy(nn.Module):
@@ -67,18 +73,26 @@ def scaled(codes: Tensor) -> Tensor:
 
 
 def written_out(policy: Policy) -> SpikingPolicy:
-    """The spiking network of a policy with staircase activations; the values are less their mean over the actions."""
+    """The spiking network of a policy with staircase activations; its logits are the values times a factor."""
     policy = deployed(policy)
     k, units = policy.levels, policy.first.out_features
     hidden = [m for m in policy.hidden for _ in range(policy.repeats)]
-    net = SpikingPolicy(policy.first.in_features, units, 1 + len(hidden), k, policy.last.out_features)
-    own = (torch.arange(1, k + 1) - 0.5) / k  # thresholds of the neurons of a unit
+    net = SpikingPolicy(policy.first.in_features + integers.CONSTANTS, units, 1 + len(hidden), k, policy.last.out_features)
+    layers = [integers.of_codes(*_numbers(policy.first), k), *(integers.of_spikes(*_numbers(m), k) for m in hidden)]
+    readout = integers.readout(*_numbers(policy.last), k)
     with torch.no_grad():
-        for i, (target, source) in enumerate(zip(net.dense, (policy.first, *hidden), strict=True)):
-            assert isinstance(target, nn.Linear) and isinstance(source, nn.Linear)
-            weight = source.weight if i == 0 else source.weight.repeat_interleave(k, 1) / k
-            target.weight.copy_(weight.repeat_interleave(k, 0))
-            target.bias.copy_((source.bias[:, None] + 1 - own).reshape(-1))
-        net.readout.weight.copy_(policy.last.weight.repeat_interleave(k, 1) / k)
-        net.readout.bias.copy_(policy.last.bias)
+        for i, (target, made) in enumerate(zip(net.dense, layers, strict=True)):
+            assert isinstance(target, nn.Linear)
+            target.weight.copy_(torch.from_numpy(made.weight * UNIT * (CENTRE if i == 0 else 1)))
+            target.bias.copy_(torch.from_numpy(1 - (made.theta + 0.5) * UNIT))
+        step = 2.0 ** math.floor(math.log2(readout.step))
+        net.readout.weight.copy_(torch.from_numpy(readout.weight * step))
+        net.readout.bias.copy_(torch.from_numpy(readout.bias * step))
     return net.eval()
+
+
+def _numbers(layer: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and bias, float64."""
+    assert isinstance(layer, nn.Linear)
+    weight, bias = (t.detach().to(torch.float64).numpy() for t in (layer.weight, layer.bias))
+    return weight, bias

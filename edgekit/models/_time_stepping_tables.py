@@ -74,7 +74,8 @@ class Tables:
         row = [len(states), float((off == 0).mean()), float((off <= 1).mean()), int(off.max())]
         columns = ["states", "same decision", "same or the next parameter", "farthest, in actions"]
         return {"title": "Spiking policy against the float policy, on states that the float policy visits", "columns": columns, "rows": [row],
-                "caption": "The spiking policy is the float one written out as neurons; what differs is the order of float32 sums."}  # fmt: skip
+                "caption": "The spiking policy is the float one written out as neurons; what differs comes from weights and thresholds "
+                "that fit the integers of Loihi."}  # fmt: skip
 
     def _validation(self) -> Table:
         facts = self.policy.facts
