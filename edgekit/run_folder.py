@@ -20,7 +20,7 @@ from edgekit.measurement import Measurement
 from edgekit.parts import Runtime
 from edgekit.process_run import COLUMNS
 from edgekit.report import JSON, candidates
-from edgekit.report.data import BundleRow, FamilyTable, Run, TrainingRow, VerificationRow
+from edgekit.report.data import BundleRow, FamilyTable, Picture, Run, TrainingRow, VerificationRow
 from edgekit.report.perfetto import Samples
 from edgekit.route import runtimes_of
 
@@ -70,6 +70,7 @@ def read_run(out: Path) -> Run:
         training=tuple(TrainingRow.from_json(r) for r in result.get("rows", [])),
         bundles=rows, candidates=candidates.of_bundles(rows),
         family_tables=tuple(FamilyTable.from_json(t) for t in result.get("tables", [])),
+        pictures=tuple(Picture.read(p, result_path.parent) for p in result.get("pictures", [])),
         machine={"system": platform.platform(), "python": platform.python_version(), "cores": str(os.cpu_count())},
         versions=tools, notes=tuple(dict.fromkeys(notes)),
     )  # fmt: skip

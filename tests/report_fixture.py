@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 from typing import Any
 
 import numpy as np
 
-from edgekit import quantiles
+from edgekit import picture_grid, quantiles
 from edgekit.candidate import Candidate, Quantity
 from edgekit.device_estimate import DeviceEstimate
 from edgekit.estimate import Estimate
 from edgekit.layer_profile import Layer, LayerProfile, Roof
 from edgekit.measurement import Conditions, Energy, Measurement, PowerTrace
 from edgekit.report import candidates
-from edgekit.report.data import BundleRow, FamilyTable, Run, TrainingRow, VerificationRow
+from edgekit.report.data import BundleRow, FamilyTable, Picture, Run, TrainingRow, VerificationRow
 
 LAYERS = ("conv1", "conv2", "conv3", "fc1")
 DEVICE = "AMD EPYC 9B14, 2 cores"
@@ -245,6 +246,14 @@ def _swept(model: str, steps: int, precision: str, target: str, engine: str, slo
     )  # fmt: skip
 
 
+def picture(name: str, channels: int = 3, side: int = 16, count: int = 30, caption: str = "a row a seed") -> Picture:
+    """A grid of smooth patterns, as a family of pictures would make."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    waves = np.stack([np.cos(6 * x + i) * np.sin(5 * y + 0.7 * i * np.arange(1, channels + 1)[:, None, None]) for i in range(count)])
+    png = picture_grid.as_png(picture_grid.grid(waves.astype(np.float32), 10))
+    return Picture(name, f"{name.lower().replace(' ', '-')}.png", caption, base64.b64encode(png).decode())
+
+
 HOSTILE = (
     "</script><script>document.title='taken'</script>", '"><img src=x onerror="document.title=1">', "</style><svg onload=alert(1)>",
     "\0 \x1b[2J \u202e\ud800 | `code` [link](https://example.org) **bold**", "long" * 25_000, "<!--<script>",
@@ -276,4 +285,5 @@ def hostile_run() -> Run:
     )  # fmt: skip
     training, machine = (*training_rows()[:3], spikes, *rows), {HOSTILE[0]: HOSTILE[2]}
     told = FamilyTable(HOSTILE[0], HOSTILE, (HOSTILE,), HOSTILE[4])
-    return sample_run(name=HOSTILE[1], training=training, bundles=(bundle,), notes=HOSTILE, machine=machine, family_tables=(told,))
+    drawn = tuple(dataclasses.replace(picture("p", side=4, count=1), title=h, caption=h) for h in HOSTILE)
+    return sample_run(name=HOSTILE[1], training=training, bundles=(bundle,), notes=HOSTILE, machine=machine, family_tables=(told,), pictures=drawn)

@@ -13,6 +13,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_fixture import (
     bundle_rows,
@@ -20,6 +21,7 @@ from report_fixture import (
     horowitz,
     hostile_run,
     metered,
+    picture,
     sample_run,
     simulated,
     sweep_run,
@@ -28,11 +30,11 @@ from report_fixture import (
 )
 from rich.console import Console
 
-from edgekit import report
+from edgekit import picture_grid, report
 from edgekit.errors import Broken, Missing
 from edgekit.layer_profile import Layer
 from edgekit.report import numbers, tables, words
-from edgekit.report.data import FamilyTable, Run, TrainingRow
+from edgekit.report.data import FamilyTable, Picture, Run, TrainingRow
 
 
 class _Tags(HTMLParser):
@@ -46,7 +48,7 @@ class _Tags(HTMLParser):
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
         for name, value in attrs:
-            if name in ("href", "src", "xlink:href") and value != "data:," and not (value or "").startswith("#"):  # the empty icon asks for nothing
+            if name in ("href", "src", "xlink:href") and not (value or "").startswith(("#", "data:,", "data:image/png;base64,")):  # these ask for nothing
                 raise AssertionError(f"{tag} asks for {value}")
 
     def handle_data(self, data: str) -> None:
@@ -131,9 +133,10 @@ def test_where_nothing_was_metered_the_energy_says_estimate_in_terminal_json_and
 
 
 def test_hostile_names_are_text() -> None:
-    html = report.page(hostile_run())
+    run = hostile_run()
+    html = report.page(run)
     tags = parsed(html)
-    assert len(re.findall("<script[ >]", html, re.IGNORECASE)) == 3 and "img" not in tags.tags
+    assert len(re.findall("<script[ >]", html, re.IGNORECASE)) == 3 and html.count('<img src="data:') == len(run.pictures)
     assert not {a for a in tags.attributes if a.startswith("on")}
     assert "document.title='taken'" in " ".join(tags.text)  # it is there, to be read
     assert not set(html) & set("\0\x1b\u202e\ud800") and "\\x1b[2J" in html
@@ -245,6 +248,40 @@ def test_a_familys_own_table_stands_where_all_tables_stand_and_nothing_is_said_o
         assert all(said in text for said in ("Against the paper", "0.1063", "published", "mean of 5"))
         assert "spikes" not in text.partition("<style")[0] + text.rpartition("</style>")[2]
     assert "TPGN reaches 0.3560 skill; LSTM 0.3420" in " ".join(words.verdict(run))
+
+
+def test_a_familys_pictures_stand_on_the_page_and_beside_the_markdown(tmp_path: Path) -> None:
+    drawn = (picture("Four calls", caption="500 pictures, * of 3 seeds"), picture("One call", 1, 8))
+    run = sample_run(pictures=drawn)
+    report.write(run, tmp_path)
+    assert Run.from_json(json.loads((tmp_path / "report.json").read_text())) == run
+    html, text, out = (tmp_path / "page.html").read_text(), (tmp_path / "report.md").read_text(), io.StringIO()
+    assert [base64.b64decode(p) for p in re.findall(r'<img src="data:image/png;base64,([^"]+)" width="662"', html)] == [p.content() for p in drawn]
+    parsed(html)
+    assert "![Four calls](four-calls.png)" in text and r"500 pictures, \* of 3 seeds" in text and "![" not in report.as_markdown(run)
+    assert [(tmp_path / p.file).read_bytes() for p in drawn] == [p.content() for p in drawn]
+    report.show(run, Console(file=out, width=80))
+    assert "on the page, and in train/four-calls.png" in " ".join(out.getvalue().split())
+
+
+def test_pictures_that_a_page_has_no_room_for_are_named_in_a_note() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3)).astype(np.uint8)
+    large = base64.b64encode(picture_grid.as_png(noise)).decode()
+    run = sample_run(bundles=(), pictures=tuple(Picture(f"noise {i}", f"n{i}.png", "", large) for i in range(5)))
+    html = report.page(run)
+    assert html.count('<img src="data:') == 2 and "3 of 5 pictures are not on this page" in html and len(html) < 600_000
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [("../x.png", b"", "plain name"), (".x.png", b"", "plain name"), ("x.svg", b"", "plain name"), ("x.png", b"<svg>", "no PNG"),
+     ("x.png", b"\x89PNG" * 50_000, "larger than 150,000 bytes"), ("none.png", None, "cannot be read"), (7, b"", "must be str")],
+)  # fmt: skip
+def test_a_picture_that_is_none_is_refused(tmp_path: Path, file: object, content: bytes | None, says: str) -> None:
+    if content:
+        (tmp_path / str(file)).write_bytes(content)
+    with pytest.raises(Broken, match=says):
+        Picture.read({"title": "t", "file": file, "caption": ""}, tmp_path)
 
 
 def test_a_row_that_does_not_fit_its_table_is_refused() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from report_fixture import bundle_rows, device_estimates, layer_profile, metered, sample_run, sweep_run, timing
+from report_fixture import bundle_rows, device_estimates, layer_profile, metered, picture, sample_run, sweep_run, timing
 
 from edgekit import files, report, run_folder
 from edgekit.bundle import (
@@ -84,6 +84,14 @@ def test_a_run_folder_is_read_with_its_layers_estimates_and_candidates(run_of_a_
         "small_t3 onnx:f32 on intel-n100",
     ]  # fmt: skip
     assert run.candidates[0].energy_mj is not None and run.candidates[0].energy_mj.kind == "measured"
+
+
+def test_a_picture_beside_the_result_is_read_with_it(run_of_a_bundle: Path) -> None:
+    drawn = picture("Four calls")
+    told = {"title": drawn.title, "file": drawn.file, "caption": drawn.caption}
+    files.write_text(run_of_a_bundle / "train" / "result.json", files.canonical_json({"deploy": "t", "pictures": [told]}))
+    files.write_bytes(run_of_a_bundle / "train" / drawn.file, drawn.content())
+    assert run_folder.read_run(run_of_a_bundle).pictures == (drawn,)
 
 
 def test_evidence_of_another_bundle_is_not_read(run_of_a_bundle: Path) -> None:

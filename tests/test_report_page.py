@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from browser import Browser, browser
-from report_fixture import HOSTILE, bundle_rows, hostile_run, metered, sample_run, sweep_run, training_rows
+from report_fixture import HOSTILE, bundle_rows, hostile_run, metered, picture, sample_run, sweep_run, training_rows
 
 from edgekit import report
 from edgekit.candidate import Candidate, front
@@ -39,12 +39,18 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     long = dataclasses.replace(training_rows()[5], label="a_label_without_a_break_" * 12)
     runs = {
         "deploy": sample_run(bundles=(with_meter, *others)), "sweep": sweep_run(), "hostile": hostile_run(), "training": sample_run(bundles=()),
+        "pictures": sample_run(pictures=(picture("Four calls"), picture("One call", 1, 8, 20), picture("Prior", count=4))),
         "long": sample_run(name="n" * 200, training=(*training_rows()[:5], long)), "large": sweep_run(copies=3),
     }  # fmt: skip
     folder = tmp_path_factory.mktemp("pages")
     for name, run in runs.items():
         (folder / f"{name}.html").write_text(report.page(run), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in runs}
+
+
+def asked(chromium: Browser) -> list[str]:
+    """What was loaded; a picture inside the page asks for nothing."""
+    return [address for address in chromium.asked if not address.startswith("data:image/png;base64,")]
 
 
 def drawn(chromium: Browser) -> list[dict[str, Any]]:
@@ -62,12 +68,12 @@ def names_of(candidates: list[Candidate], run: Run) -> set[str]:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("name", ["deploy", "sweep", "hostile", "training", "long"])
+@pytest.mark.parametrize("name", ["deploy", "sweep", "hostile", "training", "long", "pictures"])
 def test_it_shows_without_an_error_a_request_or_an_overflow(chromium: Browser, pages: dict[str, Path], name: str, width: int, dark: bool) -> None:
     chromium.show(pages[name], width, dark=dark)
     chromium.settled()
     assert chromium.complaints == []
-    assert chromium.asked == [pages[name].absolute().as_uri()]
+    assert asked(chromium) == [pages[name].absolute().as_uri()]
     assert chromium.value("document.documentElement.scrollWidth") <= width
     narrowest = chromium.value(
         "Math.min(...[...document.querySelectorAll('.drawing > svg, .live svg')].filter(s => s.checkVisibility()).map(s => s.getBoundingClientRect().width))"
@@ -75,6 +81,20 @@ def test_it_shows_without_an_error_a_request_or_an_overflow(chromium: Browser, p
     assert narrowest >= 330  # drawn for 380: text keeps 10 of its 12 pixels
     card = chromium.value("getComputedStyle(document.querySelector('figure, section.table')).backgroundColor")
     assert card == ("rgb(23, 27, 34)" if dark else "rgb(255, 255, 255)")  # the style sheet was let through by its hash
+
+
+def test_pictures_are_drawn_whole_at_their_own_size_or_the_width_there_is(chromium: Browser, pages: dict[str, Path]) -> None:
+    for width in (1280, 390):
+        chromium.show(pages["pictures"], width)
+        chromium.settled()
+        found = chromium.value(
+            "[...document.querySelectorAll('.picture img')].map(i => ({own: [i.naturalWidth, i.naturalHeight], width: i.getBoundingClientRect().width, height: i.getBoundingClientRect().height, "
+            "whole: i.complete, room: i.parentElement.querySelector('.caption').clientWidth}))"
+        )
+        assert [f["own"] for f in found] == [[662, 200], [662, 134], [266, 68]] and all(f["whole"] for f in found)
+        for f in found:
+            assert f["width"] == pytest.approx(min(f["own"][0], f["room"]), abs=1)
+            assert f["width"] / f["height"] == pytest.approx(f["own"][0] / f["own"][1], rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["deploy", "sweep"])
@@ -244,7 +264,7 @@ def test_many_candidates_stay_below_the_size_and_all_of_the_front_is_there(chrom
 
 def test_hostile_names_are_read_and_do_nothing(chromium: Browser, pages: dict[str, Path]) -> None:
     chromium.show(pages["hostile"], 1280)
-    assert chromium.complaints == [] and chromium.asked == [pages["hostile"].absolute().as_uri()]
+    assert chromium.complaints == [] and asked(chromium) == [pages["hostile"].absolute().as_uri()]
     assert chromium.value("document.title") == f"{HOSTILE[1]} - edgekit"
     assert chromium.value("document.querySelectorAll('script').length") == 3
     chromium.value(f"{MARKS}[0].focus()")

@@ -34,11 +34,12 @@ def page(run: Run) -> str:
     return html.page(run)
 
 
-def as_markdown(run: Run) -> str:
-    """The verdict, the table of candidates (else all tables) and the notes, as Markdown."""
+def as_markdown(run: Run, pictures: bool = False) -> str:
+    """The verdict, the table of candidates (else all tables) and the notes, as Markdown; the family's pictures too where their
+    files lie beside it."""
     from edgekit.report import markdown
 
-    return markdown.text(run)
+    return markdown.text(run, pictures)
 
 
 def trace(run: Run, samples: Mapping[tuple[str, int], Samples] | None = None) -> str:
@@ -49,7 +50,7 @@ def trace(run: Run, samples: Mapping[tuple[str, int], Samples] | None = None) ->
 
 
 def write(run: Run, folder: Path, samples: Mapping[tuple[str, int], Samples] | None = None) -> None:
-    """Write `report.json` (Run.from_json reads it), `report.md`, `trace.json` and `page.html`, each whole or not at all.
+    """Write `report.json` (Run.from_json reads it), `report.md`, its pictures, `trace.json` and `page.html`, each whole or not at all.
 
     Missing when the extra `report` is not installed: all but the page is there by then.
     """
@@ -58,7 +59,9 @@ def write(run: Run, folder: Path, samples: Mapping[tuple[str, int], Samples] | N
     except ValueError:
         raise Broken(f"the run '{run.name}' holds a number that is not finite; verify and profile again") from None
     files.write_text(folder / JSON, _writable(text))
-    files.write_text(folder / MARKDOWN, as_markdown(run))
+    for picture in run.pictures:
+        files.write_bytes(folder / picture.file, picture.content())
+    files.write_text(folder / MARKDOWN, as_markdown(run, pictures=True))
     files.write_text(folder / TRACE, traced)
     files.write_text(folder / PAGE, page(run))
 

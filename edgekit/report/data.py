@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from edgekit.candidate import Candidate
@@ -13,7 +16,11 @@ from edgekit.errors import Broken, EdgekitError
 from edgekit.estimate import Estimate
 from edgekit.layer_profile import LayerProfile
 from edgekit.measurement import Measurement
+from edgekit.picture_grid import size_of_png
 from edgekit.recipe import fill
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.png", re.ASCII)
+LARGEST_PICTURE = 150_000  # bytes; a grid of 100 avatars takes about 30,000
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,44 @@ class FamilyTable:
         """Read a table of a result.json; Broken when it is not one."""
         table: FamilyTable = _strict(FamilyTable, data, "table of a family")
         return table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a family shows of its training: a PNG of result.json ("pictures": title, file, caption), with its content."""
+
+    title: str
+    file: str  # a plain name, of a file beside result.json and beside report.md
+    caption: str
+    png: str  # the file's bytes as base64
+
+    def __post_init__(self) -> None:
+        if not FILE_NAME.fullmatch(self.file):
+            raise ValueError(f"the file of picture '{self.title}' must be a plain name such as samples-4.png, found '{self.file}'")
+        if len(self.png) > 4 * LARGEST_PICTURE // 3:
+            raise ValueError(f"{self.file} is larger than {LARGEST_PICTURE:,} bytes; show fewer or smaller pictures")
+        self.size()
+
+    def content(self) -> bytes:
+        """The PNG file."""
+        return base64.b64decode(self.png, validate=True)
+
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        try:
+            return size_of_png(self.content())
+        except (ValueError, EdgekitError):
+            raise ValueError(f"{self.file} is no PNG") from None
+
+    @staticmethod
+    def read(data: Mapping[str, Any], folder: Path) -> Picture:
+        """A picture of a result.json in `folder`; Broken when it is not one, or its file is not there."""
+        try:
+            png = (folder / str(data.get("file"))).read_bytes() if FILE_NAME.fullmatch(str(data.get("file"))) else b""
+        except OSError as error:
+            raise Broken(f"the picture {data.get('file')} of result.json cannot be read ({error}); train again, what is trained is kept") from None
+        picture: Picture = _strict(Picture, {**data, "png": base64.b64encode(png).decode()}, "picture")
+        return picture
 
 
 @dataclass(frozen=True)
@@ -123,6 +168,7 @@ class Run:
     notes: tuple[str, ...]
     candidates: tuple[Candidate, ...] = ()  # what is to be decided between
     family_tables: tuple[FamilyTable, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     swept: bool = False  # by a sweep: of its candidates, only those that were measured and lie on a front are among the bundles
 
     def to_json(self) -> dict[str, Any]:

@@ -7,16 +7,18 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import itertools
 import json
 from importlib import resources
 from typing import Any
 
 from edgekit.errors import Missing
 from edgekit.report import charts, choice, drawing, numbers, pareto, profile_charts, roofline, table, tables, words
-from edgekit.report.data import Run
+from edgekit.report.data import Picture, Run
 
 NEEDS = ("altair", "vl_convert", "jinja2")
 LARGEST = 1_450_000  # bytes of a page; the library that draws takes 900,000 of them
+MOST_PICTURES = 350_000  # bytes of all pictures of a page together, as base64
 FEWEST = 40  # candidates that are shown at any size; those on a front come first, and report.json and report.md hold all
 
 
@@ -41,6 +43,9 @@ def _page(run: Run, most: int) -> str:
     if len(run.candidates) > most:
         notes = (f"{len(run.candidates) - most} of {len(run.candidates)} candidates are not on this page; report.json and report.md hold all", *notes)
         run = dataclasses.replace(run, candidates=tuple(choice.in_order(run.candidates)[:most]))
+    pictures = _within(run.pictures)
+    if len(run.pictures) > len(pictures):
+        notes = (f"{len(run.pictures) - len(pictures)} of {len(run.pictures)} pictures are not on this page; report.md links all", *notes)
     decide, shown = pareto.figure(run), [table.for_page(t) for t in tables.all_tables(run)]
     drawn = (*charts.figures(run), roofline.figure(run), *profile_charts.figures(run))
     style, script, library = _own("page.css"), _own("page.js"), _library() if decide else ""
@@ -60,11 +65,18 @@ def _page(run: Run, most: int) -> str:
         verdict=verdict,
         figures=sorted((f for f in drawn if f), key=lambda f: len(f.drawings) > 1),  # wide ones below
         svg=Markup,  # what drawing.shapes_only left
+        pictures=pictures,
         tables=shown,
         contents=list({t.title.partition(":")[0]: (t.title.partition(":")[0], t.title) for t in reversed(shown)}.values())[::-1],
         notes=notes,
         marks={colour: f"ink-{i}" for i, colour in enumerate(drawing.COLOURS)},
     )
+
+
+def _within(pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+    """The first pictures, as many as a page has room for."""
+    room = itertools.accumulate(len(p.png) for p in pictures)
+    return tuple(p for p, taken in zip(pictures, room, strict=True) if taken <= MOST_PICTURES)
 
 
 def embedded(data: Any) -> str:

@@ -12,8 +12,8 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&$@])")  # a pipe ends a cell, the oth
 MARKED = "**"  # around the name of a candidate on a front
 
 
-def text(run: Run) -> str:
-    """The document, ending in a line break. Names are data: none of their characters is markup."""
+def text(run: Run, pictures: bool = False) -> str:
+    """The document, ending in a line break. Names are data: none of their characters is markup. pictures: link their files."""
     run = numbers.printable(run)
     told = [f"# {escaped(run.name)}", "", f"{_paragraph(run.family)}, {run.test_samples:,} test samples.", ""]
     told += [f"- {_paragraph(sentence)}" for sentence in words.verdict(run)]
@@ -22,6 +22,8 @@ def text(run: Run) -> str:
         told += ["", f"## {escaped(table.title)}", "", *_rows(for_page(table), bold=bool(run.candidates)), "", _paragraph(table.caption)]
     if run.candidates:
         told += ["", "Names in bold are on a front. A number without a word was measured here."]
+    for picture in run.pictures if pictures else ():
+        told += ["", f"## {escaped(picture.title)}", "", f"![{escaped(picture.title)}]({picture.file})", "", _paragraph(picture.caption)]
     remarks = words.notes(run)
     if remarks:
         told += ["", "## Notes", "", *(f"- {_paragraph(note)}" for note in remarks)]

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from edgekit.candidate import Quantity
 from edgekit.measurement import Kind
-from edgekit.report.data import Run
+from edgekit.report.data import Picture, Run
 
 NONE = "-"  # a number that is not there; the notes say why
 LONGEST = 1000  # characters of one text; what is longer is cut in the middle, and report.json holds the whole
@@ -32,6 +32,8 @@ def printable(value: T) -> T:
         return tuple(printable(v) for v in value)  # type: ignore[return-value]
     if isinstance(value, Mapping):
         return {printable(k): printable(v) for k, v in value.items()}  # type: ignore[return-value]
+    if isinstance(value, Picture):  # its other texts are a plain file name and base64, and must stay whole
+        return dataclasses.replace(value, title=printable(value.title), caption=printable(value.caption))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.replace(value, **{f.name: printable(getattr(value, f.name)) for f in dataclasses.fields(value)})
     return value

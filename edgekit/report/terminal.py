@@ -40,6 +40,10 @@ def show(run: Run, console: Console | None = None) -> None:
         if len(table.rows) > MOST_ROWS:
             console.print(Text(f"and {len(table.rows) - MOST_ROWS} more rows: see the page, or --markdown", "dim"))
         console.print(Text(table.caption, "dim"))
+    for picture in run.pictures:
+        console.print()
+        console.print(Text(f"{picture.title}  ", "bold").append("picture", "dim not bold"))
+        console.print(Text(f"{picture.caption}; on the page, and in train/{picture.file}", "dim"))
     remarks = words.notes(run)
     if remarks:
         console.print(Text("\nNotes", "bold"))

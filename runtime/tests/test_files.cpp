@@ -119,6 +119,24 @@ void npy_is_read_as_it_was_written() {
   survives_damage(*bytes, "d.npy", [](const std::string& path) { (void)read_npy(path); });
 }
 
+// What a reader of PNG makes of it, tests/test_picture_grid.py asks Pillow.
+void png_takes_pictures_and_nothing_else() {
+  const std::string path = kFolder + "/p.png";
+  Tensor pictures(DType::kFloat32, {3, 1, 40, 33});  // not enlarged: two columns of 33, two rows of 40
+  MUST(write_png(path, pictures.view()));
+  auto bytes = read_file(path);
+  MUST(bytes.status());
+  const std::size_t pixels = (2 * 42 + 2) * (1 + 2 * 35 + 2), blocks = 5 * (pixels / 65535 + 1);
+  CHECK(bytes->size() == 8 + 25 + 12 + 2 + blocks + pixels + 4 + 12 && bytes->compare(1, 3, "PNG") == 0);
+  CHECK(bytes->substr(bytes->size() - 8) == "IEND\xae\x42\x60\x82");  // the CRC of an empty IEND, as in every PNG
+  pictures.as<float>()[7] = NAN;
+  CHECK(says(write_png(path, pictures.view()), "not finite"));
+  CHECK(says(write_png(path, Tensor(DType::kUint8, {1, 1, 2, 2}).view()), "found uint8 [1, 1, 2, 2]"));
+  CHECK(says(write_png(path, Tensor(DType::kFloat32, {1, 2, 2, 2}).view()), "[1, 2, 2, 2]"));
+  CHECK(says(write_png(path, Tensor(DType::kFloat32, {0, 1, 2, 2}).view()), "[0, 1, 2, 2]"));
+  CHECK(says(write_png(kFolder + "/no/where.png", Tensor(DType::kFloat32, {1, 3, 2, 2}).view()), "cannot write"));
+}
+
 std::string wave(unsigned format, unsigned channels, unsigned bits, const std::string& data) {
   const auto number = [](std::size_t n, int size) {
     std::string made;
@@ -159,6 +177,7 @@ int main() {
   safetensors_refuses_every_lie();
   survives_damage(bytes, "d", [](const std::string& path) { (void)read_safetensors(path); });
   npy_is_read_as_it_was_written();
+  png_takes_pictures_and_nothing_else();
   waves_of_every_kind_are_read();
   CHECK(says(read_file(kFolder).status(), "no regular file") && says(write_file(kFolder + "/no/where", ""), "cannot write"));
 }

@@ -10,7 +10,8 @@ const char* const kHelp =
     "edgekit-run BUNDLE [options]: run a bundle with its loop, without Python\n"
     "\n"
     "  --input FILE.safetensors       all inputs by name; or [NAME=]FILE.npy, [NAME=]FILE.wav (NAME where there are several)\n"
-    "  --output FILE.safetensors      all answers by name; or [NAME=]FILE.npy\n"
+    "  --output FILE.safetensors      all answers by name; or [NAME=]FILE.npy; or [NAME=]FILE.png, a grid of pictures in -1..1\n"
+    "    --columns N                  pictures in a row of it; default 0: about square\n"
     "  --chunks 100,37                push a stream in pieces of these sizes, again and again\n"
     "  --stream                       push one chunk at a time, print each answer as a line of JSON as it comes\n"
     "  --golden                       run the golden inputs and compare; JSON; exit code 1 when an answer differs\n"
@@ -112,6 +113,9 @@ Result<Arguments> read_arguments(int count, char** words) {
     } else if (word == "--threads") {
       if (!whole(value, &number) || number > 1024) return Status("--threads takes a number from 0 to 1024, found '" + value + "'");
       made.options.threads = static_cast<int>(number);
+    } else if (word == "--columns") {
+      if (!whole(value, &number) || number > 4096) return Status("--columns takes a number from 0 to 4096, found '" + value + "'");
+      made.columns = static_cast<int>(number);
     } else if (word == "--seed") {
       if (!whole(value, &number)) return Status("--seed takes a number from 0 to 2^64 - 1, found '" + value + "'");
       made.seed = number;

@@ -68,8 +68,12 @@ Status write_outputs(const Bundle& bundle, const Arguments& arguments, const Ten
     if (!found) return found.status();
     const auto answer = answers.find(found->first);
     if (answer == answers.end()) return Status("there is no answer '" + found->first + "': the stream ran no chunk");
-    if (!ends(found->second, ".npy")) return Status("--output takes .safetensors or .npy, found '" + word + "'");
-    if (Status s = write_npy(found->second, answer->second.view()); !s) return s;
+    const bool picture = ends(found->second, ".png");
+    if (!picture && !ends(found->second, ".npy")) return Status("--output takes .safetensors, .npy or .png, found '" + word + "'");
+    const TensorView view = answer->second.view();
+    if (Status s = picture ? write_png(found->second, view, arguments.columns) : write_npy(found->second, view); !s) {
+      return Status("'" + found->first + "': " + s.text());
+    }
   }
   return {};
 }

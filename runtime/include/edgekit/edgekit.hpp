@@ -135,6 +135,8 @@ struct Options {
 // Files that applications have their samples in; written whole or not at all.
 Result<Tensor> read_npy(const std::string& path);
 Status write_npy(const std::string& path, const TensorView& value);
+// Pictures float32 [batch, 1 or 3, height, width] in -1..1 as one grid, small ones enlarged; columns 0: about square.
+Status write_png(const std::string& path, const TensorView& pictures, int columns = 0);
 struct Sound {
   Tensor samples;                            // float32 [1, n] in -1..1; channels are averaged
   int rate_hz = 0;
