@@ -19,10 +19,10 @@ from edgekit.models import _multi_fit_data as data
 from edgekit.models._multi_fit_data import Stays, generated, split_of, stays_of
 from edgekit.models._multi_fit_deploy import last_read, on_own_grid
 from edgekit.models._multi_fit_figures import auprc, auroc, difference, drawn_aurocs
-from edgekit.models._multi_fit_fit import Inputs, Structure, build, structure_of
+from edgekit.models._multi_fit_fit import Fit, Inputs, Structure, build, structure_of
 from edgekit.models._multi_fit_net import Affines, Group, GruD, MultiFit, attention, last_state
-from edgekit.models._multi_fit_options import Data, Network, Options
-from edgekit.models._multi_fit_tuples import Scale, groups_of, gru_inputs, scale_of, sources_of, tuples_of
+from edgekit.models._multi_fit_options import Data, Name, Network, Options
+from edgekit.models._multi_fit_tuples import Scale, groups_of, gru_inputs, in_blocks, scale_of, sources_of, tuples_of
 from edgekit.parts import Exporter, Family, Runtime
 from edgekit.plan import Plan
 
@@ -97,6 +97,60 @@ def test_thinned_stays_lose_readings_and_the_steps_that_lost_all() -> None:
     assert all((float(m), *v) in kept for m, v in zip(thin.minutes[one_signal], thin.values[one_signal], strict=True))
 
 
+def placed(stays: Stays) -> dict[tuple[int, float], tuple[np.ndarray, np.ndarray]]:
+    """(stay, minute) of each step, in order -> what was read there."""
+    stay = np.repeat(np.arange(len(stays)), stays.steps)
+    rows = zip(stays.values, stays.observed, strict=True)
+    return {(int(s), float(m)): (v, o) for s, m, (v, o) in zip(stay, stays.minutes, rows, strict=True)}
+
+
+@pytest.mark.parametrize("thin", [0.3, 0.7])
+def test_the_stays_of_an_epoch_each_lose_a_share_of_their_own_and_keep_order_times_and_values(thin: float) -> None:
+    whole = generated(600, 3)
+    drawn = whole.of_epoch(thin, 5, 2)
+    before, after = placed(whole), placed(drawn)
+    assert [p for p in before if p in after] == list(after)  # the steps that are left, in their order
+    for place, (values, observed) in after.items():
+        assert observed.any() and not (observed & ~before[place][1]).any()
+        assert np.array_equal(values, np.where(observed, before[place][0], 0))
+    readings, left = (np.add.reduceat(s.observed.sum(1), s.offsets[:-1]) for s in (whole, drawn))
+    lost = 1 - left / readings
+    # U(0, thin) has mean thin / 2 and variance thin^2 / 12; what is drawn reading by reading adds that of a binomial
+    spread = np.sqrt(thin**2 / 12 + np.mean(1 / readings) * (thin / 2 - thin**2 / 3))
+    assert abs(lost.mean() - thin / 2) < 4 * spread / np.sqrt(600)
+    assert abs(lost.std() - spread) < 0.1 * spread
+    assert lost.max() < thin + 4 * np.sqrt(thin * (1 - thin) / readings.min())
+
+
+def test_an_epoch_of_a_seed_has_the_same_stays_every_time_and_no_thinning_is_the_identity() -> None:
+    whole = generated(50, 3)
+    assert whole.of_epoch(0.0, 1, 1) is whole
+    first, again, *others = (whole.of_epoch(0.5, s, e) for s, e in ((1, 1), (1, 1), (1, 2), (2, 1)))
+    assert all(np.array_equal(getattr(first, n), getattr(again, n)) for n in ("values", "observed", "minutes", "offsets"))
+    assert all(not np.array_equal(first.minutes, o.minutes) for o in others)
+
+
+def test_a_network_learns_from_the_stays_of_its_epoch_and_one_rival_from_whole_ones(tmp_path: Path) -> None:
+    split = split_of(Data())
+    options = Options(Plan(1, 32, 0.01), data=Data(thin=0.6))
+    fit = Fit(options, tmp_path, lambda *_: None, split, None)
+
+    def seen(name: Name, epoch: int) -> torch.Tensor:
+        network = Network(name=name)
+        task = fit._task(network, structure_of(split.train, fit.scale, network, 0))
+        assert task.validation.steps.tolist() == split.validation.steps.tolist()
+        return torch.cat([b[2] for b in task.batches("train", epoch, 7, 32)])
+
+    steps = {(name, e): int(seen(name, e).sum()) for name in ("gru-mean", "gru-mean-whole") for e in (1, 2)}
+    assert steps["gru-mean", 1] < 0.9 * steps["gru-mean-whole", 1] and steps["gru-mean", 1] != steps["gru-mean", 2]
+    assert torch.equal(seen("gru-mean", 2), seen("gru-mean", 2))
+    whole = Fit(dataclasses.replace(options, data=Data()), tmp_path, lambda *_: None, split, None)
+    task = whole._task(Network(name="gru-mean"), structure_of(split.train, whole.scale, Network(name="gru-mean"), 0))
+    unthinned = fit._task(Network(name="gru-mean-whole"), Structure((), ()))
+    for a, b in zip(*(t.batches("train", 1, 7, 32) for t in (task, unthinned)), strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
 # ---- what networks are fed
 
 
@@ -116,6 +170,13 @@ def test_tuples_equal_a_plain_loop(causal: bool) -> None:
                 last, since = so_far[-1] if so_far else (mean, 0.0)
                 expected = [last, mean, float(not stays.observed[r, i]), (float(stays.minutes[r]) - since) / 1440]
                 assert np.allclose(found[r, i], expected, atol=1e-6)
+
+
+def test_inputs_in_blocks_are_those_of_all_stays_together() -> None:
+    stays = generated(80, 1)
+    scale = scale_of(stays)
+    assert np.array_equal(in_blocks(lambda s: tuples_of(s, scale, False), stays), tuples_of(stays, scale, False))
+    assert np.array_equal(in_blocks(lambda s: gru_inputs(s, scale), stays), gru_inputs(stays, scale))
 
 
 def test_gaps_of_the_grus_equal_the_recurrence_of_their_paper() -> None:
@@ -249,6 +310,8 @@ def test_the_recipe_names_what_it_refuses() -> None:
         recipe.fill(Options, {"plan": {"epochs": 1, "batch_size": 1, "learning_rate": 0.1}, "network": {"name": "gru-d"}}, "r")
     with pytest.raises(ValueError, match="rising shares"):
         Network(rates=(0.5, 0.2))
+    with pytest.raises(ValueError, match=r"thin is a share from 0 \(off\) to below 1, found 1"):
+        Data(thin=1)
     with pytest.raises(ValueError, match="each once"):
         Options(Plan(1, 1, 0.1), rivals=("multi-fit",))
     with pytest.raises(EdgekitError, match="too few to hold both outcomes"):
@@ -305,7 +368,7 @@ def test_a_groups_own_grid_holds_its_steps_in_order() -> None:
 
 RECIPE = """
 family = "multi_fit"
-rivals = ["gru-mean", "fit-v"]
+rivals = ["gru-mean", "gru-mean-whole", "fit-v"]
 seeds = [0, 1]
 [network]
 width = 3
@@ -314,6 +377,7 @@ rates = [0.4]
 [data]
 name = "generated"
 test_limit = 60
+thin = 0.4
 [plan]
 epochs = 3
 batch_size = 64
@@ -345,9 +409,9 @@ def bundles(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bu
 
 def test_a_run_compares_all_networks_and_keeps_the_best_by_validation_in_both_forms(run: Path) -> None:
     result = json.loads((run / "train" / "result.json").read_text())
-    assert [r["role"] for r in result["rows"]] == ["model", "baseline", "baseline"] and result["test_samples"] == 60
+    assert [r["role"] for r in result["rows"]] == ["model", *["baseline"] * 3] and result["test_samples"] == 60
     means = {row[0]: row for row in result["tables"][0]["rows"]}
-    assert set(means) == {"Multi-FIT", "GRU, mean fill", "FIT-V"} and means["Multi-FIT"][2] > 0.6
+    assert set(means) == {"Multi-FIT", "GRU, mean fill", "GRU, mean fill, thin = 0", "FIT-V"} and means["Multi-FIT"][2] > 0.6
     forms = [open_checkpoint(run / "train" / f) for f in ("offline", "stream")]
     assert all(torch.equal(v, forms[1].state()[n]) for n, v in forms[0].state().items())
     every = [open_checkpoint(run / "train" / f"multi-fit-{s}") for s in (0, 1)]
@@ -360,8 +424,8 @@ def test_a_run_compares_all_networks_and_keeps_the_best_by_validation_in_both_fo
 def test_what_is_trained_is_kept_and_gives_the_same_again(run: Path, tmp_path: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (run / "train").glob("*-?/checkpoint.json")}
     assert flow.train(run.parent / "small.toml", run) == run / "train" / "offline"
-    assert {p: p.stat().st_mtime_ns for p in before} == before and len(before) == 6
-    (tmp_path / "one.toml").write_text(RECIPE.replace('["gru-mean", "fit-v"]', "[]").replace("[0, 1]", "[1]"))
+    assert {p: p.stat().st_mtime_ns for p in before} == before and len(before) == 8
+    (tmp_path / "one.toml").write_text(RECIPE.replace('["gru-mean", "gru-mean-whole", "fit-v"]', "[]").replace("[0, 1]", "[1]"))
     flow.train(tmp_path / "one.toml", tmp_path / "run")  # whatever is trained beside it
     again, first = open_checkpoint(tmp_path / "run/train/multi-fit-1"), open_checkpoint(run / "train/multi-fit-1")
     assert all(torch.equal(v, again.state()[n]) for n, v in first.state().items())
@@ -408,7 +472,7 @@ def test_records_of_any_length_are_answered_and_steps_without_readings_count_for
 
 
 def test_the_bidirectional_network_with_whole_means_is_exported_for_records_alone(tmp_path: Path) -> None:
-    text = RECIPE.replace("width = 3", "width = 3\ncausal = false").replace('["gru-mean", "fit-v"]', "[]").replace("[0, 1]", "[0]")
+    text = RECIPE.replace("width = 3", "width = 3\ncausal = false").replace('["gru-mean", "gru-mean-whole", "fit-v"]', "[]").replace("[0, 1]", "[0]")
     (tmp_path / "both.toml").write_text(text.replace("epochs = 3", "epochs = 1"))
     trained = flow.load_trained(flow.train(tmp_path / "both.toml", tmp_path / "run"))
     assert not (tmp_path / "run/train/stream").exists()

@@ -70,15 +70,23 @@ class Stays:
         minutes[stay, place] = self.minutes[inside]
         return {"values": values, "observed": observed, "minutes": minutes}
 
-    def thinned(self, share: float, seed: int) -> Stays:
-        """Without a `share` of the readings, drawn one by one; steps that lost all of theirs are gone."""
-        kept = self.observed & (np.random.default_rng(seed).random(self.observed.shape) >= share)
+    def thinned(self, share: float | np.ndarray, seed: int | np.random.Generator) -> Stays:
+        """Without a `share` (of all stays, or one a stay) of the readings, drawn one by one; steps that lost all of theirs are gone."""
+        lost = np.repeat(share, self.steps)[:, None] if isinstance(share, np.ndarray) else share
+        kept = self.observed & (np.random.default_rng(seed).random(self.observed.shape) >= lost)
         rows = kept.any(1)
         ends = np.concatenate([[0], np.cumsum(rows)])
         values = np.where(kept, self.values, np.float32(0))[rows]
         return dataclasses.replace(
             self, values=values, observed=kept[rows], minutes=self.minutes[rows], offsets=ends[self.offsets].astype(np.int64)
         )
+
+    def of_epoch(self, thin: float, seed: int, epoch: int) -> Stays:
+        """As a network sees them in an epoch: each stay without a share of its readings from U(0, thin). The same numbers give
+        the same stays."""
+        # 1: a stream of its own beside that of (seed, epoch), which the order of the batches is drawn from
+        rng = np.random.default_rng((seed, epoch, 1))
+        return self.thinned(rng.uniform(0, thin, len(self)), rng) if thin else self
 
 
 @dataclass(frozen=True)

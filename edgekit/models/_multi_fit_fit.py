@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +21,20 @@ from edgekit.models._multi_fit_data import Split, Stays
 from edgekit.models._multi_fit_figures import Tested, auroc, tables
 from edgekit.models._multi_fit_net import Gru, GruD, MultiFit
 from edgekit.models._multi_fit_options import LABELS, Name, Network, Options, options_of
-from edgekit.models._multi_fit_tuples import Scale, grid_of, groups_of, gru_inputs, scale_of, sources_of, tuples_of
+from edgekit.models._multi_fit_tuples import (
+    Scale,
+    grid_of,
+    groups_of,
+    gru_inputs,
+    in_blocks,
+    scale_of,
+    sources_of,
+    tuples_of,
+)
 from edgekit.train import fit
 
 POOL = 10  # batches that are cut from stays of similar length, so that little of them is padding
-DROPPED = 0.4  # of the test readings, in the second test
+DROPPED = 0.4  # of the readings, in the second test of stays that were not learned from
 DRAWS = 10  # of the dropped readings: what one draw costs a network differs by 0.01 from what another does
 SCORED = 250  # stays at a time
 
@@ -42,9 +52,11 @@ class Structure:
 
 
 def structure_of(train: Stays, scale: Scale, network: Network, seed: int) -> Structure:
-    """Groups and support from training stays alone."""
+    """Groups and support from training stays alone; nothing for a GRU."""
+    if network.recurrent:
+        return Structure((), ())
     groups = groups_of(train, network)
-    return Structure(groups, sources_of(tuples_of(train, scale, network.causal), groups, network, seed))
+    return Structure(groups, sources_of(in_blocks(lambda s: tuples_of(s, scale, network.causal), train), groups, network, seed))
 
 
 def build(network: Network, structure: Structure, signals: int) -> nn.Module:
@@ -64,9 +76,9 @@ class Inputs:
         self.steps = stays.steps
         self.tables: list[tuple[torch.Tensor, np.ndarray]] = []
         if network.recurrent:
-            self.tables = [(torch.from_numpy(gru_inputs(stays, scale)), stays.offsets)]
+            self.tables = [(torch.from_numpy(in_blocks(lambda s: gru_inputs(s, scale), stays)), stays.offsets)]
             return
-        tuples = tuples_of(stays, scale, network.causal)
+        tuples = in_blocks(lambda s: tuples_of(s, scale, network.causal), stays)
         for group in structure.groups:
             rows, offsets = grid_of(stays, group)
             own = tuples[rows][:, list(group)].reshape(len(rows), 4 * len(group))
@@ -86,16 +98,16 @@ class Inputs:
 
 
 class Task:
-    """The three hooks of the training loop: batches, loss, score."""
+    """The three hooks of the training loop: batches, loss, score. `train` gives the inputs of (seed, epoch)."""
 
-    def __init__(self, train: Inputs, validation: Inputs) -> None:
-        self.inputs = {"train": train, "validation": validation}
+    def __init__(self, train: Callable[[int, int], Inputs], validation: Inputs) -> None:
+        self.train, self.validation = lru_cache(maxsize=1)(train), validation
 
     def batches(
         self, split: Literal["train", "validation"], epoch: int, seed: int, batch_size: int
     ) -> Iterator[tuple[torch.Tensor, ...]]:
         """Outcomes int64 and the network's inputs; training batches hold stays of similar length, in an order of chance."""
-        inputs = self.inputs[split]
+        inputs = self.train(seed, epoch) if split == "train" else self.validation
         if split == "validation":
             for at in range(0, len(inputs.steps), batch_size):
                 yield inputs.batch(np.arange(at, min(at + batch_size, len(inputs.steps))))
@@ -198,9 +210,9 @@ class Fit:
         torch.manual_seed(seed)
         structure = structure_of(self.data.train, self.scale, network, seed)
         net = build(network, structure, len(self.data.train.signals))
-        sides = [Inputs(s, self.scale, network, structure) for s in (self.data.train, self.data.validation)]
+        task = self._task(network, structure)
         fitted = fit(
-            self.fabric, net, Task(sides[0], sides[1]), self.options.plan, seed=seed, state_folder=self.out / f"{name}.state",
+            self.fabric, net, task, self.options.plan, seed=seed, state_folder=self.out / f"{name}.state",
             progress=self.progress, what=f"{LABELS[network.name]}, seed {seed}", key=key,
         )  # fmt: skip
         facts = {
@@ -208,13 +220,28 @@ class Fit:
             "recipe": None if network.recurrent else plain(self._alone(network, seed)),
             "structure": structure.to_json(), "form": "trained", "epochs": fitted.epochs_run,
             "parameters": sum(p.numel() for p in net.parameters()),
-            "validation_auroc": auroc(self.data.validation.deaths, risks_of(net, sides[1])),
+            "validation_auroc": auroc(self.data.validation.deaths, risks_of(net, task.validation)),
+            "validation_auroc_thinned": self._thinned_auroc(net, network, structure),
         }  # fmt: skip
         if self.fabric.is_global_zero:
             files.write_text(self.out / f"{name}.timing.json", files.canonical_json({"seconds": round(fitted.seconds, 2)}))
             save_checkpoint(folder, net, facts)
         self.fabric.barrier()
         return open_checkpoint(folder)
+
+    def _task(self, network: Network, structure: Structure) -> Task:
+        """Training stays, thinned anew in each epoch as the recipe says; validation stays are whole."""
+        thin = 0.0 if network.whole else self.options.data.thin
+        of = partial(Inputs, scale=self.scale, network=network, structure=structure)
+        if thin:
+            return Task(lambda seed, epoch: of(self.data.train.of_epoch(thin, seed, epoch)), of(self.data.validation))
+        whole = of(self.data.train)
+        return Task(lambda seed, epoch: whole, of(self.data.validation))
+
+    def _thinned_auroc(self, net: nn.Module, network: Network, structure: Structure) -> float:
+        """Mean AUROC of the validation stays without DROPPED of their readings, over DRAWS draws."""
+        stays = (self.data.validation.thinned(DROPPED, seed) for seed in range(DRAWS))
+        return float(np.mean([auroc(s.deaths, risks_of(net, Inputs(s, self.scale, network, structure))) for s in stays]))
 
     def _tested(self, network: Network, seed: int, checkpoint: Checkpoint) -> Tested:
         """The risks on the test stays, from the file beside the checkpoint or computed now."""
@@ -231,8 +258,9 @@ class Fit:
         seconds = json.loads((self.out / f"{checkpoint.folder.name}.timing.json").read_text())["seconds"]
         facts = checkpoint.facts
         return Tested(
-            seed, facts["validation_auroc"], facts["parameters"], seconds, np.array(stored["risks"]), np.array(stored["risks_thinned"])
-        )
+            seed, facts["validation_auroc"], facts["validation_auroc_thinned"], facts["parameters"], seconds,
+            np.array(stored["risks"]), np.array(stored["risks_thinned"]),
+        )  # fmt: skip
 
     def _test_stays(self) -> Iterator[Stays]:
         """The test stays, whole, then with fewer readings."""

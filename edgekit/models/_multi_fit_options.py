@@ -9,9 +9,10 @@ from typing import Any, Literal
 from edgekit.plan import Plan
 from edgekit.recipe import fill
 
-Name = Literal["multi-fit", "fit", "fit-v", "gru-d", "gru-simple", "gru-mean"]
+Name = Literal["multi-fit", "fit", "fit-v", "gru-d", "gru-simple", "gru-mean", "gru-mean-whole"]
 LABELS = {
     "multi-fit": "Multi-FIT", "fit": "FIT", "fit-v": "FIT-V", "gru-d": "GRU-D", "gru-simple": "GRU-simple", "gru-mean": "GRU, mean fill",
+    "gru-mean-whole": "GRU, mean fill, thin = 0",
 }  # fmt: skip
 
 
@@ -43,6 +44,11 @@ class Network:
         """True for the GRUs."""
         return self.name.startswith("gru")
 
+    @property
+    def whole(self) -> bool:
+        """True for the rival that learns from whole stays, whatever `data.thin` is."""
+        return self.name == "gru-mean-whole"
+
 
 @dataclass(frozen=True)
 class Data:
@@ -53,12 +59,15 @@ class Data:
     train_limit: int = 0  # stays; 0 takes all
     test_limit: int = 0
     validation_share: float = 0.2  # of the stays that are not test data
+    thin: float = 0.0  # each training stay loses a share of its readings from U(0, thin), drawn anew every epoch; 0: none
 
     def __post_init__(self) -> None:
         if self.step_minutes < 0:
             raise ValueError(f"step_minutes must be 0 (every time a step) or more, found {self.step_minutes}")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share lies between 0 and 1, found {self.validation_share}")
+        if not 0 <= self.thin < 1:
+            raise ValueError(f"thin is a share from 0 (off) to below 1, found {self.thin}")
 
 
 @dataclass(frozen=True)
