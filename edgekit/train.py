@@ -12,7 +12,7 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from edgekit import files, training_state
 from edgekit.checkpoint import tensors_of
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress
+from edgekit.optimizers import Average, load_moments, moments_of, optimizers_of, set_rate
 from edgekit.plan import Plan
 from edgekit.training_state import State
 
@@ -144,14 +145,15 @@ class _Run:
         self, fabric: Fabric, module: torch.nn.Module, task: Task, plan: Plan, seed: int, identity: str, state: State | None
     ) -> None:  # fmt: skip
         self.fabric, self.module, self.task, self.plan, self.seed = fabric, module, task, plan, seed
-        self.state = state or State(identity, False, (), 0, {}, {}, {})
+        self.state = state or State(identity, False, (), 0, {}, {}, {}, {})
         if state:
             module.load_state_dict(dict(state.model))
-        self.optimizer = _optimizer(plan, module)
+        self.optimizers = optimizers_of(plan, module)
         with _quiet():
-            self.wrapped, self.stepper = fabric.setup(module, self.optimizer)
+            self.wrapped, *self.steppers = fabric.setup(module, *self.optimizers)
         if state:
-            _load_optimizer(self.optimizer, state.optimizer)
+            load_moments(self.optimizers, state.optimizer)
+        self.average = Average(module, plan.average, self.state.average, self.state.steps)
 
     def until_done(self, folder: Path, progress: Progress, what: str) -> State:
         """Train until the plan is done or patience is out; store the state after every epoch."""
@@ -168,8 +170,7 @@ class _Run:
     def _epoch(self, epoch: int) -> State:
         start = time.perf_counter()
         _seed_all(self.seed, epoch, self.fabric.global_rank)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.rate(epoch)
+        set_rate(self.optimizers, self.plan.rate(epoch))
         loss = self._train(epoch)
         score = self._validate(epoch)
         row = {
@@ -183,6 +184,7 @@ class _Run:
         scores = [r["score"] for r in history]
         better = self.state.best_epoch == 0 or score >= scores[self.state.best_epoch - 1]
         weights = tensors_of(self.module)
+        kept = tensors_of(self.average.averaged) if self.plan.average else weights
         waited = epoch - (scores.index(max(scores)) + 1)  # epochs since the best score was first reached
         finished = epoch >= self.plan.epochs or 0 < self.plan.patience <= waited
         return State(
@@ -190,9 +192,11 @@ class _Run:
             finished,
             history,
             epoch if better else self.state.best_epoch,
-            weights if better else self.state.best,
+            kept if better else self.state.best,
             {} if finished else weights,
-            {} if finished else _optimizer_tensors(self.optimizer),
+            {} if finished else moments_of(self.optimizers),
+            {} if finished or not self.plan.average else kept,
+            self.average.steps,
         )
 
     def _train(self, epoch: int) -> float:
@@ -208,12 +212,15 @@ class _Run:
                     f"the only training batch has {len(batch[0])} samples, which {self.fabric.world_size} processes cannot "
                     "share evenly; choose a smaller batch_size, or fewer devices"
                 )
-            self.stepper.zero_grad()
+            for stepper in self.steppers:
+                stepper.zero_grad()
             loss = self.task.loss(self.wrapped, self._share(batch))
             self.fabric.backward(loss)
             if self.plan.clip_norm:
                 torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.clip_norm)
-            self.stepper.step()
+            for stepper in self.steppers:
+                stepper.step()
+            self.average.update()
             total += loss.detach()
             steps += 1
             if steps % CHECK_EVERY == 0:
@@ -239,13 +246,14 @@ class _Run:
         if self.fabric.world_size > 1:  # running statistics are those of the first process, as DDP keeps them
             for buffer in self.module.buffers():
                 torch.distributed.broadcast(buffer, 0)
+        self.average.averaged.eval()
         self.wrapped.eval()
         right = torch.zeros(2, dtype=torch.float64, device=self.fabric.device)  # right samples, all samples
         with torch.no_grad():
             for batch in self.task.batches("validation", epoch, self.seed, self.plan.batch_size):
                 share = self._share(batch)
                 if len(share[0]):
-                    right[0] += self.task.score(self.module, share)
+                    right[0] += self.task.score(self.average.averaged, share)
                     right[1] += len(share[0])
         reduced: Any = self.fabric.all_reduce(right, reduce_op="sum")
         if not reduced[1]:
@@ -311,34 +319,6 @@ def _seed_all(seed: int, epoch: int, rank: int) -> None:
     random.seed(drawn)
     np.random.seed(drawn)  # noqa: NPY002
     torch.manual_seed(drawn)
-
-
-def _optimizer(plan: Plan, module: torch.nn.Module) -> torch.optim.Optimizer:
-    import torch
-
-    weights = [p for p in module.parameters() if p.requires_grad]
-    if plan.optimizer == "sgd":
-        return torch.optim.SGD(weights, plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay)
-    kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
-    return kind(weights, plan.learning_rate, weight_decay=plan.weight_decay)
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    moments = optimizer.state_dict()["state"]
-    return {
-        f"{index}/{name}": value.detach().to("cpu", copy=True).contiguous()
-        for index, named in moments.items()
-        for name, value in named.items()
-        if value is not None
-    }
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        index, _, moment = name.partition("/")
-        moments.setdefault(int(index), {})[moment] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
 @contextmanager

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, torch.Tensor]
 
 MANIFEST = "state.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+ROLES = ("best", "model", "optimizer", "average")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class State:
     best_epoch: int  # 1-based
     best: Tensors = field(repr=False)  # weights of the best epoch
     model: Tensors = field(repr=False)  # weights of the last epoch; empty once finished
-    optimizer: Tensors = field(repr=False)  # "<parameter index>/<moment>"; empty once finished
+    optimizer: Tensors = field(repr=False)  # "<optimiser>/<parameter index>/<moment>"; empty once finished
+    average: Tensors = field(repr=False)  # averaged weights of the last epoch; empty without, or once finished
+    steps: int = 0  # training steps so far, which the average's ramp counts
 
 
 def read(folder: Path, identity: str) -> State | None:
@@ -44,8 +47,8 @@ def read(folder: Path, identity: str) -> State | None:
         data = json.loads(path.read_bytes())
         if data["format_version"] != FORMAT_VERSION or data["identity"] != identity:
             return None
-        tensors = {role: _read_tensors(folder, data["files"][role]) for role in ("best", "model", "optimizer")}
-        return State(identity, data["finished"], tuple(data["history"]), data["best_epoch"], **tensors)
+        tensors = {role: _read_tensors(folder, data["files"][role]) for role in ROLES}
+        return State(identity, data["finished"], tuple(data["history"]), data["best_epoch"], steps=data["steps"], **tensors)
     except (ValueError, KeyError, TypeError) as error:
         raise Broken(f"{path}: not the state of a training ({error}); remove {folder} to start again") from None
 
@@ -56,7 +59,7 @@ def write(folder: Path, state: State) -> None:
     Tensors go to files named after their epoch; state.json, written last and atomically, says which ones count.
     """
     epoch = len(state.history)
-    names = {"best": f"best-{state.best_epoch}", "model": f"model-{epoch}", "optimizer": f"optimizer-{epoch}"}
+    names = {role: f"{role}-{state.best_epoch if role == 'best' else epoch}" for role in ROLES}
     entries = {
         role: _write_tensors(folder / f"{names[role]}.safetensors", getattr(state, role))
         if getattr(state, role)

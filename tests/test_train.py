@@ -225,6 +225,7 @@ def test_a_task_without_samples_is_refused(tmp_path, split):
         ({"decay": 0.0}, "decay lies above 0"),
         ({"clip_norm": -0.1}, "clip_norm must be 0"),
         ({"patience": -1}, "patience must be 0"),
+        ({"average": 1.0}, "average lies from 0"),
         ({"milestones": (0.8, 0.6)}, "milestones are rising shares between 0 and 1"),
         ({"milestones": (0.5, 1.5)}, "milestones are rising shares"),
         ({"milestones": (0.5, float("nan"))}, "milestones are rising shares"),
@@ -249,6 +250,78 @@ def test_nodes_without_an_address_are_refused(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", "29500")
     with pytest.raises(EdgekitError, match=r"2 nodes were asked for, but MASTER_ADDR, NODE_RANK are not set"):
         launch(1, 2)
+
+
+def test_a_trapezoid_rises_stays_and_falls_to_a_fiftieth():
+    rates = [Plan(epochs=100, batch_size=1, learning_rate=1.0, schedule="trapezoid").rate(e) for e in range(1, 101)]
+    assert rates[:4] == pytest.approx([0.125, 0.375, 0.625, 0.875]) and rates[4:40] == [1.0] * 36
+    falls = [b - a for a, b in zip(rates[40:], rates[41:], strict=False)]
+    assert falls == pytest.approx([-0.98 / 60] * 59) and rates[-1] == pytest.approx(0.02 + 0.98 / 120)
+
+
+class Deep(torch.nn.Module):
+    """A first layer, a hidden matrix, a last layer; it says which is which."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 6), torch.nn.Tanh(), torch.nn.Linear(6, 2)
+        )
+
+    def hidden_matrices(self) -> list[str]:
+        return ["layers.2.weight"]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+MUON = Plan(epochs=4, batch_size=16, learning_rate=0.05, optimizer="muon", schedule="trapezoid", average=0.9)
+
+
+def test_muon_and_the_average_equal_a_plain_torch_loop_bit_for_bit(tmp_path):
+    """Muon on the hidden matrix, AdamW at a tenth on the rest; the averaged weights are validated and kept."""
+    module, task = Deep(), Halves()
+    hidden = module.layers[2].weight
+    rest = [p for p in module.parameters() if p is not hidden]
+    muon, adamw = torch.optim.Muon([hidden], 0.05, weight_decay=0.0), torch.optim.AdamW(rest, 0.005, betas=(0.9, 0.99), weight_decay=0.0)
+    average = {k: v.clone() for k, v in module.state_dict().items()}
+    after, scores, step = [], [], 0
+    for epoch in range(1, 5):
+        muon.param_groups[0]["lr"], adamw.param_groups[0]["lr"] = MUON.rate(epoch), MUON.rate(epoch) * 0.1
+        for batch in task.batches("train", epoch, 0, 16):
+            muon.zero_grad(), adamw.zero_grad()
+            task.loss(module, batch).backward()
+            muon.step(), adamw.step()
+            share = 1 - min(0.9, (1 + step) / (10 + step))
+            average = {k: torch.lerp(average[k], v, share) for k, v in module.state_dict().items()}
+            step += 1
+        after.append(average)
+        other = Deep()
+        other.load_state_dict(average)
+        scores.append(sum(int(task.score(other, b)) for b in task.batches("validation", epoch, 0, 16)) / 33)
+    fitted, ours = run(tmp_path, Halves(), MUON, Deep())
+    assert [row["score"] for row in fitted.history] == scores
+    assert all(torch.equal(v, after[fitted.epoch - 1][k]) for k, v in ours.state_dict().items())
+    assert not torch.equal(ours.layers[2].weight, hidden), "the average must not be the weights themselves"
+
+
+def test_a_broken_off_fit_with_muon_and_an_average_ends_with_the_same_weights(tmp_path, monkeypatch):
+    _, whole = run(tmp_path / "whole", Halves(), MUON, Deep())
+
+    def progress(_: str, done: int, __: int) -> None:
+        if done == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(tmp_path / "parts", Halves(), MUON, Deep(), progress=progress)
+    _, parts = run(tmp_path / "parts", Halves(), MUON, Deep())
+    assert all(torch.equal(v, whole.state_dict()[k]) for k, v in parts.state_dict().items())
+
+
+def test_muon_needs_a_network_that_names_its_hidden_matrices(tmp_path):
+    with pytest.raises(ValueError, match="names its hidden matrices; Sequential does not"):
+        run(tmp_path, Halves(), MUON, net())
 
 
 # Stopping and going on
