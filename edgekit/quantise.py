@@ -116,7 +116,8 @@ class Trials:
         expected = expected if expected is not None else self.expected
         floats = [n for n, v in expected.items() if v.dtype.kind == "f"]
         worst = min((sqnr_db(expected[n], got[n]) for n in floats), default=200.0)
-        rows = [n for n in floats if expected[n].ndim >= 2 and expected[n].shape[-1] > 1]
+        # Scores of classes lie along the last axis of (batch, classes) or (batch, steps, classes); the last axis of pictures is their width.
+        rows = [n for n in floats if expected[n].ndim in (2, 3) and expected[n].shape[-1] > 1]
         same = min((float((expected[n].argmax(-1) == got[n].argmax(-1)).mean()) for n in rows), default=None)
         return Trial(choice, worst, same)
 
