@@ -114,10 +114,8 @@ def require(name: str) -> Path:
     """Where a data set lies; EdgekitError, saying how to get it, when it is not on this machine."""
     found = folder(name)
     if found is None:
-        raise EdgekitError(
-            f"no data set '{name}' on this machine; set EDGEKIT_DATA to a folder that holds {name}/, "
-            f"or run `edgekit data fetch {name}`"
-        )
+        fetched = f", or run `edgekit data fetch {name}`" if name in DATASETS else ""
+        raise EdgekitError(f"no data set '{name}' on this machine; set EDGEKIT_DATA to a folder that holds {name}/{fetched}")
     return found
 
 
