@@ -19,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 BATCH = 200
-OWN_PAGES = ("tpgn_", "multi_fit_", "time_stepping_")  # results that docs/<family>.md shows
+OWN_PAGES = ("tpgn_", "multi_fit_", "time_stepping_", "few_step_", "pso_", "time_shift_")  # results that docs/<family>.md shows
 
 
 def main() -> int:
@@ -94,8 +94,8 @@ def equality(out: Path) -> list[dict[str, Any]]:
 def table(results: list[dict[str, Any]]) -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Drawn by `python benchmarks/record.py --table` from the JSON files in `benchmarks/`; nothing is typed.", ""]
-    lines += ["Forecasting, clinical series and time-stepping have pages of their own: [tpgn.md](tpgn.md), [multi_fit.md](multi_fit.md),"]
-    lines += ["[time_stepping.md](time_stepping.md).", ""]
+    lines += ["Forecasting, clinical series, time-stepping and diffusion have pages of their own: [tpgn.md](tpgn.md), [multi_fit.md](multi_fit.md),"]
+    lines += ["[time_stepping.md](time_stepping.md), [few_step.md](few_step.md).", ""]
     for data in results:
         if "rows" in data:
             lines += deployed(data)

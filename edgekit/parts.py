@@ -102,7 +102,8 @@ class Family(Part):
     def fit(self, recipe: Any, out: Path, progress: Progress, devices: int = 1, nodes: int = 1) -> Path:
         """Train by the recipe (the dataclass of options()) into the folder `out`, resuming what is there; return the
         folder of the checkpoint to deploy. Writes `out/result.json`: score_name, test_samples, deploy (the name of that
-        folder), rows (report.data.TrainingRow) and, where the family has more to say, tables (FamilyTable)."""
+        folder), rows (report.data.TrainingRow) and, where the family has more to say or to show, tables (FamilyTable) and pictures
+        (title, file, caption; the PNG lies beside result.json)."""
 
     @abstractmethod
     def load(self, checkpoint: Path) -> Trained:

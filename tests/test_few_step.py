@@ -1,0 +1,220 @@
+"""Few-step diffusion, tuned students and shifted time as families: trained small, exported with their loops, run on real engines."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgekit import examine, recipe, registry
+from edgekit.bundle import Bundle
+from edgekit.checkpoint import open_checkpoint
+from edgekit.errors import EdgekitError
+from edgekit.measurement import silent
+from edgekit.models._diffusion import distil
+from edgekit.models._diffusion.data import pictures
+from edgekit.models._diffusion.net import UNet
+from edgekit.models._diffusion.plans import Sampling
+from edgekit.models._diffusion.sampler import sample
+from edgekit.models._diffusion.stages import loaded
+from edgekit.models._pso_options import Preference
+from edgekit.parts import Exporter, Family, Runtime
+from edgekit.picture_grid import size_of_png
+from edgekit.plan import Plan
+from edgekit.train import fit, launch
+
+QUICK = {"epochs": 1, "batch_size": 128, "learning_rate": 0.01, "optimizer": "muon", "schedule": "constant"}
+TEACHER = {**QUICK, "epochs": 3, "average": 0.9}
+NETWORK = {"network": {"width": 8}}
+RECIPES = {
+    "few_step": {**NETWORK, "teacher": TEACHER, "students": {s: QUICK for s in ("consistency", "matching", "shortcut")}},
+    "pso": {**NETWORK, "teacher": TEACHER, "consistency": QUICK, "online": QUICK, "offline": QUICK, "steps": 2, "preference": {"pairs": 16}},
+    "time_shift": {**NETWORK, "teacher": TEACHER, "loops": [{"kind": "s-pndm", "steps": 3}], "windows": [40], "cutoffs": [300], "pictures": 40, "noise_seeds": [1]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory):
+    """A cache of its own: the feature network is trained here too."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("EDGEKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    from edgekit.models._diffusion import yardstick
+
+    yardstick.cached.cache_clear()
+    yield
+    yardstick.cached.cache_clear()
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def runs(cache, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    for family, values in RECIPES.items():
+        part = registry.find(Family, family)
+        part.fit(recipe.fill(part.options(), values, family), folder / family / "train", silent)
+    return {family: folder / family for family in RECIPES}
+
+
+@pytest.fixture(scope="module")
+def bundles(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    exporter, folder = registry.find(Exporter, "onnx"), tmp_path_factory.mktemp("bundles")
+    forms = {"few_step": "one", "pso": "online", "time_shift": "shifted"}
+    return {
+        family: exporter.export(registry.find(Family, family).load(runs[family] / "train" / form), folder / family, exporter.options)
+        for family, form in forms.items()
+    }
+
+
+@pytest.mark.parametrize("family", RECIPES)
+def test_a_run_names_what_is_deployed_and_shows_its_pictures(runs: dict[str, Path], family: str) -> None:
+    result = json.loads((runs[family] / "train" / "result.json").read_text())
+    assert result["score_name"] == "floor / feature-FID" and result["test_samples"] == 300
+    assert [r["role"] for r in result["rows"]].count("model") == 1 and result["rows"][0]["role"] == "model"
+    assert all(0 < r["score"] < 1 for r in result["rows"]), "no small network draws as well as real pictures are"
+    facts = open_checkpoint(runs[family] / "train" / result["deploy"]).facts
+    assert facts["form"] == result["deploy"] and Sampling(**facts["sampling"])
+    for table in result["tables"]:
+        assert table["rows"] and all(len(r) == len(table["columns"]) for r in table["rows"]), table["title"]
+    for picture in result["pictures"]:
+        assert size_of_png((runs[family] / "train" / picture["file"]).read_bytes())[0] > 100
+
+
+def test_students_are_chosen_by_validation_alone(runs: dict[str, Path]) -> None:
+    folder = runs["few_step"] / "train"
+    outcomes = [json.loads(p.read_text())["found"] for p in folder.glob("*-0.*.json") if "timing" not in p.name]
+    for form, calls in (("four", 4), ("two", 2), ("one", 1)):
+        facts = open_checkpoint(folder / form).facts
+        some = [o for o in outcomes if o["stage"] != "teacher" and Sampling(**o["sampling"]).calls == calls]
+        best = min(some, key=lambda o: o["validation_fid"])
+        assert (facts["stage"], facts["sampling"]) == (best["stage"], best["sampling"]), form
+
+
+@pytest.mark.parametrize("family", RECIPES)
+def test_what_is_trained_and_tested_is_kept(runs: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (runs[family] / "train" / "result.json").read_bytes()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it was trained again")
+
+    monkeypatch.setattr("edgekit.models._diffusion.stages.fit", never)
+    part = registry.find(Family, family)
+    part.fit(recipe.fill(part.options(), RECIPES[family], family), runs[family] / "train", silent)
+    assert (runs[family] / "train" / "result.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "cpp"])
+@pytest.mark.parametrize("family", RECIPES)
+def test_the_deployed_loop_draws_the_trained_networks_pictures(bundles: dict[str, Bundle], family: str, engine: str) -> None:
+    if reason := registry.load(Runtime, engine).ready():
+        pytest.skip(f"not built: {reason}")
+    found = examine.verify(bundles[family], engine, 60)
+    assert found.passed, found
+
+
+def test_openvino_and_the_fused_form_draw_them_too(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    fused = registry.find(Exporter, "fused").export(bundles["pso"], tmp_path / "fused", {})
+    assert examine.verify(fused, "onnxruntime", 0).passed
+    made = registry.find(Exporter, "openvino").export(bundles["few_step"], tmp_path / "ov", registry.find(Exporter, "openvino").options)
+    assert examine.verify(made, "openvino", 0).passed
+
+
+def test_the_score_of_a_bundle_is_that_of_its_checkpoint(bundles: dict[str, Bundle], runs: dict[str, Path]) -> None:
+    bundle, part = bundles["pso"], registry.find(Family, "pso")
+    with registry.find(Runtime, "onnxruntime").open(bundle) as session:
+        score = part.score(bundle.manifest.model, session.run)
+    assert score.value == pytest.approx(open_checkpoint(runs["pso"] / "train" / "online").facts["score"], rel=1e-3)
+    real = part.score(bundle.manifest.model, lambda given: {"image": pictures("digits").test.images})
+    grey = part.score(bundle.manifest.model, lambda given: {"image": 0 * pictures("digits").test.images})
+    assert grey.value < 0.05 and real.value == pytest.approx(1.0) and real.samples == score.samples == 300
+
+
+def test_a_network_that_was_only_compared_is_not_deployed(runs: dict[str, Path]) -> None:
+    with pytest.raises(EdgekitError, match=r"teacher-0 is 'teacher' of seed 0, one of the networks that were compared; give one"):
+        registry.find(Family, "few_step").load(runs["few_step"] / "train" / "teacher-0")
+
+
+def test_every_recipe_in_the_examples_can_be_read() -> None:
+    root = Path(__file__).parent.parent / "examples"
+    seen = set()
+    for path in [*root.glob("few_step_*.toml"), *root.glob("pso_*.toml"), *root.glob("time_shift_*.toml")]:
+        found = recipe.read(path)
+        values = {k: v for k, v in found.values.items() if k != "deploy"}
+        recipe.fill(registry.find(Family, found.family).options(), values, path.name)
+        seen.add(found.family)
+    assert seen == set(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "says"),
+    [
+        ("few_step", {"guidance": 0.5}, "guidance must be 1"), ("few_step", {"seeds": [1, 1]}, "seeds are different"), ("few_step", {"calls": 3}, "must be one of 1, 2, 4"),
+        ("few_step", {"network": {"width": 12}}, "width is a multiple of 8"), ("pso", {"steps": 1}, "steps must be at least 2"),
+        ("pso", {"preference": {"targets": 0.0}}, "targets is a share"), ("time_shift", {"loops": []}, "loops names at least one"),
+        ("time_shift", {"windows": []}, "windows are of 2"), ("time_shift", {"noise_seeds": [0]}, "noise_seeds are different"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_cannot_be_is_refused_with_its_rule(family: str, change: dict, says: str) -> None:
+    with pytest.raises(EdgekitError, match=says):
+        recipe.fill(registry.find(Family, family).options(), {**RECIPES[family], **change}, "mine.toml")
+
+
+def test_a_reward_that_is_not_there_lists_those_that_are(cache, tmp_path: Path) -> None:
+    part = registry.find(Family, "pso")
+    options = recipe.fill(part.options(), RECIPES["pso"], "pso")
+    for reward, says in (("inc", "ink"), ("digit=ten", "0, 1, 2")):
+        with pytest.raises(EdgekitError, match=says):
+            part.fit(dataclasses.replace(options, preference=Preference(reward=reward)), tmp_path, silent)
+
+
+class Stopped(Exception):
+    """Where a test breaks a training off."""
+
+
+@pytest.mark.parametrize("kind", ["consistency", "matching", "shortcut"])
+def test_a_broken_off_distillation_ends_with_the_same_weights(tmp_path: Path, kind: str) -> None:
+    split = pictures("digits")
+    torch.manual_seed(0)
+    teacher = UNet(1, 8, (10,), width=8)
+    plan = Plan(2, 512, 0.01, optimizer="muon", schedule="constant", average=0.9)
+
+    def parts():
+        no_quality = lambda net: float(net.last.weight.abs().mean())  # noqa: E731 - the later epoch is kept, for the weights grow from zero
+        mine = {"consistency": (distil.ConsistencyTask, distil.WithTarget), "shortcut": (distil.ShortcutTask, distil.WithTarget)}
+        torch.manual_seed(1)  # of the weights for jumps
+        net = copy.deepcopy(teacher)
+        if kind == "matching":
+            return distil.Matched(net, teacher), distil.MatchingTask(split, copy.deepcopy(teacher), 1.5, no_quality, 2)
+        task, learner = mine[kind]
+        return learner(distil.with_jumps(net) if kind == "shortcut" else net), task(split, copy.deepcopy(teacher), 1.5, no_quality)
+
+    def run(folder: Path, progress=silent):
+        module, task = parts()
+        fit(launch(), module, task, plan, seed=0, state_folder=folder, progress=progress, what="net")
+        return module.state_dict()
+
+    def stop(_: str, done: int, __: int) -> None:
+        if done == 1:
+            raise Stopped
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Stopped):
+        run(tmp_path / "parts", stop)
+    again = run(tmp_path / "parts")
+    assert all(torch.equal(v, again[k]) for k, v in whole.items())
+
+
+def test_two_steps_from_one_noise_are_the_same_wherever_they_are_drawn(bundles: dict[str, Bundle], runs: dict[str, Path]) -> None:
+    """The seed and the place in the batch decide, so that a longer batch begins with the pictures of a shorter one."""
+    net = loaded(open_checkpoint(runs["pso"] / "train" / "online"))
+    condition = torch.arange(10)[:, None]
+    with registry.find(Runtime, "onnxruntime").open(bundles["pso"]) as session:
+        three, ten = (session.run({"condition": condition[:n].numpy()}, 11)["image"] for n in (3, 10))
+        other = session.run({"condition": condition[:3].numpy()}, 12)["image"]
+    sampling = Sampling(**open_checkpoint(runs["pso"] / "train" / "online").facts["sampling"])
+    assert np.abs(ten - sample(net, sampling, condition, 11).numpy()).max() < 1e-4
+    assert np.abs(three - ten[:3]).max() < 1e-4 and np.abs(three - other).max() > 0.1
