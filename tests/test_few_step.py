@@ -5,6 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,35 +43,50 @@ RECIPES = {
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory):
-    """A cache of its own: the feature network is trained here too."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("EDGEKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-    from edgekit.models._diffusion import yardstick
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of all processes of the test session, with feature networks in it: what one has trained serves the others."""
+    from edgekit.models._diffusion import rewards, yardstick
 
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "few_step"
+    folder.mkdir(exist_ok=True)
+    patch = pytest.MonkeyPatch()
+    for module in (rewards, yardstick):
+        patch.setattr(module, "folder", lambda name, own=module.__name__: folder / own / name)
     yardstick.cached.cache_clear()
-    yield
+    yield folder
     yardstick.cached.cache_clear()
     patch.undo()
 
 
-@pytest.fixture(scope="module")
-def runs(cache, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("runs")
-    for family, values in RECIPES.items():
-        part = registry.find(Family, family)
-        part.fit(recipe.fill(part.options(), values, family), folder / family / "train", silent)
-    return {family: folder / family for family in RECIPES}
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time."""
+    import fcntl
+
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="module")
-def bundles(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    exporter, folder = registry.find(Exporter, "onnx"), tmp_path_factory.mktemp("bundles")
-    forms = {"few_step": "one", "pso": "online", "time_shift": "shifted"}
-    return {
-        family: exporter.export(registry.find(Family, family).load(runs[family] / "train" / form), folder / family, exporter.options)
-        for family, form in forms.items()
-    }
+def runs(shared: Path) -> dict[str, Path]:
+    with alone(shared):
+        for family, values in RECIPES.items():
+            part = registry.find(Family, family)
+            if not (shared / family / "train" / "result.json").exists():
+                part.fit(recipe.fill(part.options(), values, family), shared / family / "train", silent)
+    return {family: shared / family for family in RECIPES}
+
+
+@pytest.fixture(scope="module")
+def bundles(runs: dict[str, Path], shared: Path) -> dict[str, Bundle]:
+    exporter, forms = registry.find(Exporter, "onnx"), {"few_step": "one", "pso": "online", "time_shift": "shifted"}
+    with alone(shared):  # a bundle that is there is taken as it is
+        return {
+            family: exporter.export(registry.find(Family, family).load(runs[family] / "train" / form), shared / "bundles" / family, exporter.options)
+            for family, form in forms.items()
+        }
 
 
 @pytest.mark.parametrize("family", RECIPES)
@@ -95,16 +114,17 @@ def test_students_are_chosen_by_validation_alone(runs: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("family", RECIPES)
-def test_what_is_trained_and_tested_is_kept(runs: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = (runs[family] / "train" / "result.json").read_bytes()
+def test_what_is_trained_and_tested_is_kept(runs: dict[str, Path], family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Path(shutil.copytree(runs[family], tmp_path / family))  # forms are written anew, while others read the original
+    before = (run / "train" / "result.json").read_bytes()
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("it was trained again")
 
     monkeypatch.setattr("edgekit.models._diffusion.stages.fit", never)
     part = registry.find(Family, family)
-    part.fit(recipe.fill(part.options(), RECIPES[family], family), runs[family] / "train", silent)
-    assert (runs[family] / "train" / "result.json").read_bytes() == before
+    part.fit(recipe.fill(part.options(), RECIPES[family], family), run / "train", silent)
+    assert (run / "train" / "result.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "cpp"])
@@ -163,7 +183,7 @@ def test_a_recipe_that_cannot_be_is_refused_with_its_rule(family: str, change: d
         recipe.fill(registry.find(Family, family).options(), {**RECIPES[family], **change}, "mine.toml")
 
 
-def test_a_reward_that_is_not_there_lists_those_that_are(cache, tmp_path: Path) -> None:
+def test_a_reward_that_is_not_there_lists_those_that_are(shared: Path, tmp_path: Path) -> None:
     part = registry.find(Family, "pso")
     options = recipe.fill(part.options(), RECIPES["pso"], "pso")
     for reward, says in (("inc", "ink"), ("digit=ten", "0, 1, 2")):
