@@ -18,7 +18,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-FORMATS = "onnx,onnx:fused,onnx:int8,openvino,openvino:bf16,openvino:int8"
+FORMATS = "onnx,onnx-fused,onnx:int8,openvino,openvino:bf16,openvino:int8"
 CALLS = {"one": 1, "two": 2, "four": 4, "teacher": 50}  # form of a few-step run -> network calls of a picture
 BEGIN, END = "<!-- drawn by benchmarks/diffusion.py page: begin -->", "<!-- end -->"
 

@@ -54,7 +54,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for module in (rewards, yardstick):
         patch.setattr(module, "folder", lambda name, own=module.__name__: folder / own / name)
     yardstick.cached.cache_clear()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two processes with two threads each train ten times slower on two cores
     yield folder
+    torch.set_num_threads(threads)
     yardstick.cached.cache_clear()
     patch.undo()
 
