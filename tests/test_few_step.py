@@ -186,7 +186,7 @@ def test_a_recipe_that_cannot_be_is_refused_with_its_rule(family: str, change: d
         recipe.fill(registry.find(Family, family).options(), {**RECIPES[family], **change}, "mine.toml")
 
 
-def test_a_reward_that_is_not_there_lists_those_that_are(shared: Path, tmp_path: Path) -> None:
+def test_a_reward_that_is_not_there_lists_those_that_are(runs: dict[str, Path], tmp_path: Path) -> None:
     part = registry.find(Family, "pso")
     options = recipe.fill(part.options(), RECIPES["pso"], "pso")
     for reward, says in (("inc", "ink"), ("digit=ten", "0, 1, 2")):

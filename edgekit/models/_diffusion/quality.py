@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -107,10 +108,11 @@ def feature_net(fabric: Any, split: Split, folder: Path, progress: Progress, see
     except EdgekitError:
         done = None
     if done is None or done.facts.get("key") != key:
-        fitted = fit(
-            fabric, net, Attributes(split), plan, seed=seed, state_folder=folder.with_name(f"{folder.name}.state"),
-            progress=progress, what=f"feature network of {split.name}", key=key,
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="edgekit-features-") as state:  # of this process alone: the cache is everybody's
+            fitted = fit(
+                fabric, net, Attributes(split), plan, seed=seed, state_folder=Path(state), progress=progress,
+                what=f"feature network of {split.name}", key=key,
+            )  # fmt: skip
         told = dict(zip(train.heads, accuracies(net, split.validation), strict=True))
         if fabric.is_global_zero:
             save_checkpoint(folder, net, {"form": "features", "data": split.name, "key": key, "epochs": fitted.epochs_run, "validation": told})
