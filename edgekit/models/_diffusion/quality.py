@@ -93,8 +93,8 @@ class Attributes:
 def feature_net(fabric: Any, split: Split, folder: Path, progress: Progress, seed: int = SEED) -> FeatureNet:
     """The feature network of a data set, in eval mode: from the checkpoint `folder`, or trained now and stored there.
 
-    It takes about half a CPU-minute on avatars. A checkpoint of other pictures or another plan is replaced. Training can be
-    interrupted: its state lies beside, in `folder` + ".state". Another seed gives another judge of the same pictures.
+    It takes about half a CPU-minute on avatars. A checkpoint of other pictures or another plan is replaced. Two processes
+    that come at once both train it, to the same weights; whoever ends last leaves it there. Another seed gives another judge of the same pictures.
     """
     # Chosen on the validation part of avatars: with a rate of 2e-3 and no decay it told 2 points fewer attributes there.
     plan = Plan(EPOCHS[split.name], 64, 5e-3, optimizer="adamw", weight_decay=0.1, schedule="cosine", clip_norm=1.0)
