@@ -108,7 +108,7 @@ def point(kind: str, history: int, work: Path, timed: bool) -> dict[str, Any]:
     assert verified.passed, verified.failures
     if not timed:
         return {"hours": hours, "p50_ms": 1.0, "multiply_adds": 1}
-    m = profile(bundle, Request(runtime="onnxruntime", threads=1, seconds=2.0, processes=3, energy_seconds=0)).measurement
+    m = profile(bundle, Request(runtime="onnxruntime", threads=1, seconds=2.0, processes=5, energy_seconds=0)).measurement
     found = {
         "history": history, "hours": hours, "weights": sum(p.numel() for p in module.parameters()), "multiply_adds": products,
         "p50_ms": m.latency_p50_ms, "verdict": m.verdict, "memory_peak_mb": m.memory_peak_mb,
