@@ -373,6 +373,7 @@ def test_a_target_that_stands_for_other_machines_gives_no_figure_here():
     assert "its figures are measured on it" in estimate(costs(), foreign, "f32").latency_reason
 
 
+@pytest.mark.slow  # it compares clocks: a roof that is measured while others use the machine is too low for what runs later
 @pytest.mark.parametrize("threads", [1, 0])
 def test_what_models_take_on_this_machine_lies_in_the_range(threads, tmp_path, monkeypatch):
     """A property, not a timing: the range spans a factor of 20 and more, and the quickest of many runs is compared."""
