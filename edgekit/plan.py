@@ -26,6 +26,7 @@ class Plan:
     clip_norm: float = 0.0  # largest 2-norm of all gradients together; 0 = off
     patience: int = 0  # stop after so many epochs without a better validation score; 0 = off
     average: float = 0.0  # decay of a moving average of the weights, which is then validated and kept in their place; 0 = off
+    precision: Literal["f32", "bf16"] = "f32"  # of convolutions and matrix products while training; weights and moments stay float32
 
     def __post_init__(self) -> None:
         checks = {

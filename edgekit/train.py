@@ -214,7 +214,8 @@ class _Run:
                 )
             for stepper in self.steppers:
                 stepper.zero_grad()
-            loss = self.task.loss(self.wrapped, self._share(batch))
+            with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
+                loss = self.task.loss(self.wrapped, self._share(batch))
             self.fabric.backward(loss)
             if self.plan.clip_norm:
                 torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.plan.clip_norm)

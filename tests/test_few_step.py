@@ -95,7 +95,7 @@ def bundles(runs: dict[str, Path], shared: Path) -> dict[str, Bundle]:
 @pytest.mark.parametrize("family", RECIPES)
 def test_a_run_names_what_is_deployed_and_shows_its_pictures(runs: dict[str, Path], family: str) -> None:
     result = json.loads((runs[family] / "train" / "result.json").read_text())
-    assert result["score_name"] == "floor / feature-FID" and result["test_samples"] == 300
+    assert result["score_name"] == "floor / feature-FID" and result["test_samples"] == 355
     assert [r["role"] for r in result["rows"]].count("model") == 1 and result["rows"][0]["role"] == "model"
     assert all(0 < r["score"] < 1 for r in result["rows"]), "no small network draws as well as real pictures are"
     facts = open_checkpoint(runs[family] / "train" / result["deploy"]).facts
@@ -153,7 +153,7 @@ def test_the_score_of_a_bundle_is_that_of_its_checkpoint(bundles: dict[str, Bund
     assert score.value == pytest.approx(open_checkpoint(runs["pso"] / "train" / "online").facts["score"], rel=1e-3)
     real = part.score(bundle.manifest.model, lambda given: {"image": pictures("digits").test.images})
     grey = part.score(bundle.manifest.model, lambda given: {"image": 0 * pictures("digits").test.images})
-    assert grey.value < 0.05 and real.value == pytest.approx(1.0) and real.samples == score.samples == 300
+    assert grey.value < 0.05 and real.value == pytest.approx(1.0) and real.samples == score.samples == 355
 
 
 def test_a_network_that_was_only_compared_is_not_deployed(runs: dict[str, Path]) -> None:
@@ -177,7 +177,7 @@ def test_every_recipe_in_the_examples_can_be_read() -> None:
     [
         ("few_step", {"guidance": 0.5}, "guidance must be 1"), ("few_step", {"seeds": [1, 1]}, "seeds are different"), ("few_step", {"calls": 3}, "must be one of 1, 2, 4"),
         ("few_step", {"network": {"width": 12}}, "width is a multiple of 8"), ("pso", {"steps": 1}, "steps must be at least 2"),
-        ("pso", {"preference": {"targets": 0.0}}, "targets is a share"), ("time_shift", {"loops": []}, "loops names at least one"),
+        ("pso", {"targets": {"best": 0.0}}, "best is a share"), ("time_shift", {"loops": []}, "loops names at least one"),
         ("time_shift", {"windows": []}, "windows are of 2"), ("time_shift", {"noise_seeds": [0]}, "noise_seeds are different"),
     ],
 )  # fmt: skip
@@ -192,6 +192,22 @@ def test_a_reward_that_is_not_there_lists_those_that_are(runs: dict[str, Path], 
     for reward, says in (("inc", "ink"), ("digit=ten", "0, 1, 2")):
         with pytest.raises(EdgekitError, match=says):
             part.fit(dataclasses.replace(options, preference=Preference(reward=reward)), tmp_path, silent)
+
+
+def test_a_student_is_tuned_to_draw_another_value_than_it_is_asked_for(runs: dict[str, Path], tmp_path: Path) -> None:
+    """The style transfer of examples/pso_style_emoji.toml, between two digits; teacher and student are those of another run."""
+    shutil.copytree(runs["pso"] / "train", tmp_path / "train")
+    part = registry.find(Family, "pso")
+    change = {"targets": {"show": "digit=0", "asked": "digit=1"}, "preference": {"reward": "digit=0", "pairs": 16}, "deploy_form": "offline"}
+    options = recipe.fill(part.options(), {**RECIPES["pso"], **change, "offline": {**QUICK, "epochs": 4, "batch_size": 16, "optimizer": "adamw", "learning_rate": 0.002}}, "pso")
+    before = (tmp_path / "train" / "student-0.timing.json").stat().st_mtime_ns
+    assert part.fit(options, tmp_path / "train", silent) == tmp_path / "train" / "offline"
+    assert (tmp_path / "train" / "student-0.timing.json").stat().st_mtime_ns == before, "the student is another's and not trained again"
+    result = json.loads((tmp_path / "train" / "result.json").read_text())
+    rows, kept = ({r[0]: dict(zip(t["columns"], r, strict=True)) for r in t["rows"]} for t in result["tables"][:2])
+    assert result["test_samples"] == (pictures("digits").test.conditions == 1).sum()
+    assert rows["diffusion loss (control)"]["gain"] > 0 == rows["student as distilled"]["gain"]
+    assert all(r["shown"] is None for r in rows.values()), "the only head is the rewarded one"
 
 
 class Stopped(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -22,11 +23,16 @@ class Outcome:
     stage: str
     seed: int
     sampling: Sampling
-    validation_fid: float  # feature distance to the training pictures, in validation conditions: what is chosen by
-    fid: float  # in test conditions
+    validation_fid: float | None  # feature distance to the training pictures in validation conditions, where anything is chosen by it
+    fid: float  # in test conditions, as all that follows; the mean over sets of pictures
     shown: float  # share of requested attributes that the pictures show, the mean over heads
     sharpness: float
     nearest: float  # median root mean square difference to the most similar training picture
+
+    @property
+    def to_choose_by(self) -> float:
+        """The smaller, the better."""
+        return math.inf if self.validation_fid is None else self.validation_fid
 
     @property
     def label(self) -> str:
@@ -76,8 +82,9 @@ def _by_calls(groups: Groups, floor: float) -> dict[str, Any]:
         "title": "Made pictures by network calls, mean over seeds",
         "columns": ["network and sampler", "calls", "feature-FID", "sd", "x floor", "shown"], "rows": rows,
         "caption": (
-            f"As many pictures as there are real held-out ones, whose own feature-FID is the floor, {floor:.4g}. A guided step takes two "
-            "calls. sd: over seeds. shown: the share of requested attributes that the pictures show, the mean over attributes."
+            f"The mean over sets of as many pictures as there are real held-out ones, whose own feature-FID is the floor, {floor:.4g}. "
+            "A guided step takes two calls. sd: over seeds. shown: the share of requested attributes that the pictures show, the mean "
+            "over attributes."
         ),
     }  # fmt: skip
 

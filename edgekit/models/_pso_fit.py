@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgekit.models._diffusion.plans import Sampling
 from edgekit.models._diffusion.preference import NaiveTask, OfflineTask, OnlineTask
 from edgekit.models._diffusion.rewards import reward_of
 from edgekit.models._diffusion.stages import Stages, loaded
+from edgekit.models._diffusion.targets import asked_of, pictures_of
 from edgekit.models._diffusion.training import Learner
 from edgekit.models._diffusion.yardstick import drawn, yardstick_of
 from edgekit.models._pso_options import Options
@@ -43,16 +45,17 @@ class Fit:
         self.options, self.out, self.progress, self.split, self.fabric = options, out, progress, split, fabric
         self.sampling = Sampling(options.steps, "renoise")
         self.yardstick = yardstick_of(fabric, split, progress)
-        self.reward = reward_of(options.preference.reward, fabric, split, progress)
+        self.reward = reward_of(options.preference.reward, fabric, split, progress, options.targets)
         self.stages = Stages("pso", options, out, progress, split, fabric)
-        scores = self.reward(split.train.images)
-        self.targets = split.train.take(np.sort(np.argsort(-scores, kind="stable")[: max(1, int(options.preference.targets * len(scores)))]))
+        self.targets = pictures_of(options.targets, split, self.reward)
+        asked = partial(asked_of, options.targets, split=split)
+        self.train, self.validation, self.test = asked(split.train), asked(split.validation), asked(split.test)
 
     def run(self) -> Path:
         """Train what is not trained yet, test what is not tested yet; the checkpoint folder to deploy."""
         made = {seed: self._made(seed) for seed in self.options.seeds}
         outcomes = [
-            Outcome.from_json(self.stages.stored(checkpoint, "test", partial(self._outcome, checkpoint)))
+            Outcome.from_json(self.stages.stored(checkpoint, "test", partial(self._outcome, checkpoint), self._told()))
             for stages in made.values() for checkpoint in stages.values()
         ]  # fmt: skip
         form = self.options.deploy_form
@@ -62,7 +65,7 @@ class Fit:
                 self._hand_over(stage, checkpoint)
             floor = self.yardstick.floor(self.split.test)
             result = {
-                "score_name": "floor / feature-FID", "test_samples": len(self.split.test), "deploy": form,
+                "score_name": "floor / feature-FID", "test_samples": len(self.test), "deploy": form,
                 "rows": sorted(
                     (self._row(o, made[o.seed][o.stage], floor) for o in outcomes if o.seed == chosen.seed), key=lambda r: bool(r["role"] != "model")
                 ),
@@ -83,8 +86,7 @@ class Fit:
             return WithTarget(loaded(teacher)), ConsistencyTask(self.split, loaded(teacher), o.guidance, self._nearness)
 
         student = self.stages.made("student", seed, o.consistency, [teacher], {"guidance": o.guidance, "steps": o.steps}, distilled)
-        made = {"student": student}
-        told = {"preference": dataclasses.asdict(o.preference), "steps": o.steps}
+        made, told = {"student": student}, self._told()
         for way in WAYS:
             plan = o.online if way == "online" else o.offline
 
@@ -95,6 +97,12 @@ class Fit:
             made[way] = self.stages.made(way, seed, plan, [student], told, tuned)
         return made
 
+    def _told(self) -> dict[str, Any]:
+        """What decides the tuning of a student, besides the plans."""
+        aims = hashlib.sha256(self.targets.images.tobytes() + self.targets.conditions.tobytes()).hexdigest()
+        o = self.options
+        return {"preference": dataclasses.asdict(o.preference), "asked": o.targets.asked, "targets": aims, "steps": o.steps}
+
     def _nearness(self, net: UNet) -> float:
         """Minus the feature distance on validation conditions."""
         return -self.yardstick.distance(drawn(net, self.sampling, self.split.validation.conditions, VALIDATION_SEED))
@@ -102,9 +110,8 @@ class Fit:
     def _task(self, way: str, learner: Learner) -> Task:
         o, p = self.options, self.options.preference
         if way == "online":
-            conditions = self.split.train.conditions
             return OnlineTask(
-                learner, conditions, self.reward, self._judge(learner.net), pairs=p.pairs, steps=o.steps, beta=p.beta_online
+                learner, self.train.conditions, self.reward, self._judge(learner.net), pairs=p.pairs, steps=o.steps, beta=p.beta_online
             )
         own = drawn(learner.net, self.sampling, self.targets.conditions, OWN_SEED)
         # The control is kept after the same number of updates, whatever they did: its judge is the number of its calls.
@@ -125,34 +132,44 @@ class Fit:
     def _gained(self, student: UNet) -> Callable[[UNet], tuple[float, bool]]:
         """(mean reward in standard deviations above the student's, whether the pictures are as sharp and show what was asked), on
         validation conditions."""
-        p, before = self.options.preference, self._look(student, self.split.validation, VALIDATION_SEED)
+        p, before = self.options.preference, self._look(student, self.validation, VALIDATION_SEED)
+        bounds = {before["sharpness"], self._aimed(before["sharpness"])}
 
         def gained(net: UNet) -> tuple[float, bool]:
-            now = self._look(net, self.split.validation, VALIDATION_SEED)
-            sharp = abs(now["sharpness"] / before["sharpness"] - 1) <= MARGIN * p.sharpness_within
-            told = before["shown"] - now["shown"] <= MARGIN * p.shown_within
+            now = self._look(net, self.validation, VALIDATION_SEED)
+            off = MARGIN * p.sharpness_within
+            sharp = (1 - off) * min(bounds) <= now["sharpness"] <= (1 + off) * max(bounds)
+            told = now["shown"] is None or before["shown"] - now["shown"] <= MARGIN * p.shown_within
             return (now["reward"] - before["reward"]) / before["sd"], sharp and told
 
         return gained
 
+    def _aimed(self, before: float) -> float:
+        """The sharpness that tuned pictures may have beside the student's: of the targets, where they are of another kind."""
+        t = self.options.targets
+        return quality.sharpness(self.targets.images) if t.show or t.folder else before
+
     # ---- what came of it
 
-    def _look(self, net: UNet, part: Pictures, seed: int) -> dict[str, float]:
+    def _look(self, net: UNet, part: Pictures, seed: int) -> dict[str, Any]:
         images = drawn(net, self.sampling, part.conditions, seed)
-        rewards = self.reward(images)
+        rewards, asked = self.reward(images), self._asked(part)
+        left = (asked < np.array(part.sizes)).any()  # not where the only head is the rewarded one
         return {
             "reward": float(rewards.mean()), "sd": float(rewards.std(ddof=1)), "sharpness": quality.sharpness(images),
-            "shown": quality.shown(self.yardstick.net, images, self._asked(part)), "fid": self.yardstick.distance(images),
+            "shown": quality.shown(self.yardstick.net, images, asked) if left else None, "fid": self.yardstick.distance(images),
             "target_fid": quality.feature_fid(
                 quality.features(self.yardstick.net, images), quality.features(self.yardstick.net, self.targets.images)
             ),
         }  # fmt: skip
 
     def _asked(self, part: Pictures) -> np.ndarray:
-        """The conditions, without that which is rewarded: it is meant to be shown whether it was asked for or not."""
-        head = self.options.preference.reward.partition("=")[0]
+        """The conditions, without what is meant to be shown whether it was asked for or not: what is rewarded, and what the targets show
+        instead of what is asked for."""
+        t = self.options.targets
+        changed = [self.options.preference.reward, *([t.asked] if t.show or t.folder else [])]
         found = part.conditions.copy()
-        if head in part.heads:
+        for head in {c.partition("=")[0] for c in changed} & set(part.heads):
             found[:, part.heads.index(head)] = part.sizes[part.heads.index(head)]
         return found
 
@@ -161,12 +178,12 @@ class Fit:
         net, seed = loaded(checkpoint), int(facts["seed"])
         student = loaded(self._made(seed)["student"])
         gain, within = self._gained(student)(net)
-        look = self._look(net, self.split.test, TEST_SEED + seed)
+        look = self._look(net, self.test, TEST_SEED + seed)
         return Outcome(str(facts["stage"]), seed, int(facts["kept_epoch"]), int(facts["epochs"]), gain, within, **look).to_json()
 
     def _real(self) -> dict[str, float]:
         """Reward and sharpness of real pictures: of the test part, and of the targets."""
-        test, targets = self.split.test, self.targets
+        test, targets = self.test, self.targets
         return {
             "reward": float(self.reward(test.images).mean()), "sharpness": quality.sharpness(test.images),
             "target_reward": float(self.reward(targets.images).mean()),
@@ -187,10 +204,12 @@ class Fit:
         }  # fmt: skip
 
     def _pictures(self, stages: Mapping[str, Checkpoint]) -> list[dict[str, str]]:
-        rows = np.linspace(0, len(self.split.test) - 1, SEEN).astype(np.int64)
-        conditions = self.split.test.conditions[rows]
+        rows = np.linspace(0, len(self.test) - 1, SEEN).astype(np.int64)
+        conditions = self.test.conditions[rows]
         said = {"student": "as distilled", "online": "tuned online", "offline": "tuned offline", "naive": "the control, tuned by the diffusion loss"}
-        found = []
+        aims = self.targets.images[np.linspace(0, len(self.targets.images) - 1, min(SEEN, len(self.targets.images))).astype(np.int64)]
+        write_png(self.out / "targets.png", grid(aims, 10))
+        found = [{"title": "Targets", "file": "targets.png", "caption": "some of the pictures that offline tuning and the control learn from"}]
         for stage, checkpoint in stages.items():
             write_png(self.out / f"{stage}.png", grid(drawn(loaded(checkpoint), self.sampling, conditions, TEST_SEED), 10))
             found.append({"title": f"Student, {said[stage]}", "file": f"{stage}.png", "caption": "the same conditions and noise in every grid"})

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgekit.models._diffusion.targets import Targets
 from edgekit.models._few_step_options import Data, Network
 from edgekit.plan import Plan
 from edgekit.recipe import fill
@@ -15,20 +16,18 @@ from edgekit.recipe import fill
 class Preference:
     """What is preferred and how strongly the student is moved."""
 
-    reward: str = "ink"  # or symmetry, or HEAD=VALUE of the pictures' conditions
+    reward: str = "ink"  # or symmetry, likeness to the targets, or HEAD=VALUE of the pictures' conditions
     pairs: int = 64  # trajectories of an epoch are two for each pair
     beta_online: float = 50.0  # as released
     beta_offline: float = 20.0
-    targets: float = 0.3  # share of the training pictures, the best by reward, that offline and naive tuning learn from
     sharpness_within: float = 0.10  # of the student's: an epoch whose pictures lie outside is not kept
-    shown_within: float = 0.03  # attributes shown may fall by so much at most
+    shown_within: float = 0.03  # other attributes than the rewarded and the asked one may be shown less by so much at most
 
     def __post_init__(self) -> None:
         checks = {
             "pairs must be at least 1": self.pairs >= 1,
             "beta_online must be above 0": self.beta_online > 0,
             "beta_offline must be above 0": self.beta_offline > 0,
-            "targets is a share above 0, up to 1": 0 < self.targets <= 1,
             "sharpness_within must be above 0": self.sharpness_within > 0,
             "shown_within must be above 0": self.shown_within > 0,
         }
@@ -48,6 +47,7 @@ class Options:
     data: Data = field(default_factory=Data)
     network: Network = field(default_factory=Network)
     preference: Preference = field(default_factory=Preference)
+    targets: Targets = field(default_factory=Targets)  # what offline and naive tuning learn from
     guidance: float = 1.0  # of the teacher that the student learns from; 1 is none
     steps: int = 4
     seeds: tuple[int, ...] = (0,)

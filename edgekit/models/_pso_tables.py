@@ -26,7 +26,7 @@ class Outcome:
     reward: float
     sd: float
     sharpness: float
-    shown: float
+    shown: float | None  # None where no attribute is left that was only asked for
     fid: float  # to all training pictures
     target_fid: float  # to the targets
 
@@ -49,28 +49,32 @@ def tables(outcomes: Sequence[Outcome], options: Options, real: Mapping[str, flo
     """The means over seeds in two tables, and every seed."""
     students = {o.seed: o for o in outcomes if o.stage == "student"}
     groups = {name: [(o, students[o.seed]) for o in outcomes if o.stage == stage] for stage, name in NAMES.items()}
-    p = options.preference
+    p, t = options.preference, options.targets
+    other = " and the one that the targets replace" if t.show or t.folder else ""
+    bounds = "between the student's and the targets'" if t.show or t.folder else "of the student's"
+    asked = f" where {t.asked} is asked for" if t.asked else ""
     gained: list[list[Any]] = [[name, *(_mean(found, what) for what in GAINED.values())] for name, found in groups.items()]
     gained.append(["real pictures", round(real["reward"], 4), None, round(real["sharpness"], 4), None, None])
-    gained.append(["the targets among them", round(real["target_reward"], 4), None, round(real["target_sharpness"], 4), None, None])
+    gained.append(["the targets", round(real["target_reward"], 4), None, round(real["target_sharpness"], 4), None, None])
     kept: list[list[Any]] = []
     for name, found in groups.items():
         within = " ".join("yes" if o.within else "no" for o, _ in found)
         kept.append([name, *(_mean(found, what) for what in KEPT.values()), within])
     return [
         {
-            "title": f"Tuned to {p.reward}, mean over seeds", "columns": ["network", *GAINED], "rows": gained,
+            "title": f"Tuned to {p.reward}{asked}, mean over seeds", "columns": ["network", *GAINED], "rows": gained,
             "caption": (
                 f"{options.steps} calls with new noise between them. gain: of the mean reward, in standard deviations of the student's reward "
-                "between pictures. shown: the share of requested attributes that is shown, without the rewarded one."
+                f"between pictures. shown: the share of requested attributes that is shown, without the rewarded one{other}."
             ),
         },
         {
             "title": "Distances, and which epoch was kept", "columns": ["network", *KEPT, "within limits"], "rows": kept,
             "caption": (
                 "Feature-FID to all training pictures, and to the targets. The kept epoch is chosen on validation conditions: the highest reward "
-                f"with sharpness within {p.sharpness_within:.0%} and attributes within {p.shown_within:.0%} of the student's; where no epoch "
-                "lies within these limits, the highest reward. The control is kept at its last. within limits: of each seed, on validation."
+                f"with sharpness within {p.sharpness_within:.0%} {bounds} and attributes within {p.shown_within:.0%} of the student's; "
+                "where no epoch lies within these limits, the highest reward. The control is kept at its last. "
+                "within limits: of each seed, on validation."
             ),
         },
         {
@@ -81,7 +85,7 @@ def tables(outcomes: Sequence[Outcome], options: Options, real: Mapping[str, flo
     ]  # fmt: skip
 
 
-What = Mapping[str, Callable[[Outcome, Outcome], float]]  # column -> its value, of a network and the student that it began as
+What = Mapping[str, Callable[[Outcome, Outcome], float | None]]  # column -> its value, of a network and the student that it began as
 
 GAINED: What = {
     "reward": lambda o, s: o.reward,
@@ -97,5 +101,6 @@ KEPT: What = {
 }
 
 
-def _mean(found: Sequence[tuple[Outcome, Outcome]], what: Callable[[Outcome, Outcome], float]) -> float:
-    return round(fmean(what(o, s) for o, s in found), 4)
+def _mean(found: Sequence[tuple[Outcome, Outcome]], what: Callable[[Outcome, Outcome], float | None]) -> float | None:
+    values = [value for o, s in found if (value := what(o, s)) is not None]
+    return round(fmean(values), 4) if values else None

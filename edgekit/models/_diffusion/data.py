@@ -20,7 +20,6 @@ from edgekit.images import load_images
 
 SPLIT_SEED = 20  # of the order in which pictures (emoji) are dealt to the parts; the same for every network and seed
 PARTS: Mapping[str, tuple[int, int, int]] = {  # training, validation, test; of the emoji emoji, not pictures
-    "digits": (1197, 300, 300),
     "mnist": (10_000, 1_000, 1_000),
     "avatars": (3_000, 500, 500),
     "emoji": (1_526, 190, 190),
@@ -69,11 +68,11 @@ class Split:
 
 @lru_cache(maxsize=4)
 def pictures(name: str) -> Split:
-    """The pictures of `digits` (8x8), `mnist` (16x16), `avatars` (16x16, colour) or `emoji` (16x16, colour), split as PARTS says.
+    """The pictures of `digits` (8x8), `mnist` (16x16), `avatars` (16x16, colour) or `emoji` (16x16, colour), split once.
 
-    digits: scikit-learn's 1,797. mnist: of the first 12,000 training images and the first 1,000 test images, padded to 32x32
-    and halved by means of 2x2. avatars: DiceBear pixel art; each 2x2 block of it has one colour, so every second pixel is
-    all of it. emoji: 1,906 in up to four styles, 64x64 quartered by means of 4x4; a style that lacks an emoji has no
+    digits: scikit-learn's 1,797, split as by every family. mnist: of the first 12,000 training images and the first 1,000 test
+    images, padded to 32x32 and halved by means of 2x2. avatars: DiceBear pixel art; each 2x2 block of it has one colour, so every
+    second pixel is all of it. emoji: 1,906 in up to four styles, 64x64 quartered by means of 4x4; a style that lacks an emoji has no
     picture, nor has one that draws it as an emoji before (35 in all, such as the flags of Chad and Romania).
     Raises EdgekitError when the data is not on this machine, Broken for a damaged file.
     """
@@ -93,10 +92,9 @@ def dealt(count: int, parts: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarr
 
 
 def _digits() -> Split:
-    found = load_images("digits")
-    images = np.concatenate([found.train_images, found.validation_images, found.test_images])
-    labels = np.concatenate([found.train_labels, found.validation_labels, found.test_labels])
-    return _split("digits", _of_labels(images / np.float32(8) - 1, labels))  # 0..16
+    found = load_images("digits")  # dealt out within each class: of 360 pictures the feature distance depends on how many fours there are
+    parts = ("train", "validation", "test")
+    return Split("digits", *(_of_labels(getattr(found, f"{p}_images") / np.float32(8) - 1, getattr(found, f"{p}_labels")) for p in parts))  # 0..16
 
 
 def _mnist() -> Split:

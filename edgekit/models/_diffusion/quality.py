@@ -178,7 +178,12 @@ def sharpness(images: np.ndarray) -> float:
 
 def nearest(images: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Of each picture the root mean square difference to the most similar training picture: float64 (N,), near 0 for a copy."""
-    flat, known = images.reshape(len(images), -1).astype(np.float64), train.reshape(len(train), -1).astype(np.float64)
+    return nearest_rows(images.reshape(len(images), -1), train.reshape(len(train), -1))
+
+
+def nearest_rows(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Of each row (N, D) the root mean square difference to the most similar row of `known` (M, D): float64 (N,)."""
+    flat, known = rows.astype(np.float64), known.astype(np.float64)
     squares = (known**2).sum(1)
     found = [
         ((piece**2).sum(1)[:, None] + squares - 2 * piece @ known.T).min(1) for piece in np.array_split(flat, -(-len(flat) // AT_ONCE))

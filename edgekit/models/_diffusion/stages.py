@@ -77,12 +77,13 @@ class Stages:
         """How long a stage was trained, without the stages before it."""
         return float(json.loads((self.out / f"{checkpoint.folder.name}.timing.json").read_text())["seconds"])
 
-    def stored(self, checkpoint: Checkpoint, what: str, compute: Callable[[], Any]) -> Any:
-        """Plain values that follow from a stage, from a file beside it, or computed now."""
+    def stored(self, checkpoint: Checkpoint, what: str, compute: Callable[[], Any], decided_by: Mapping[str, Any] | None = None) -> Any:
+        """Plain values that follow from a stage and `decided_by`, from a file beside it, or computed now."""
         path = self.out / f"{checkpoint.folder.name}.{what}.json"
         known = json.loads(path.read_text()) if path.exists() else {}
-        if known.get("checkpoint") != checkpoint.sha256:
-            known = {"checkpoint": checkpoint.sha256, "found": compute()}
+        key = files.hash_of([checkpoint.sha256, dict(decided_by or {})])
+        if known.get("key") != key:
+            known = {"key": key, "found": compute()}
             if self.fabric.is_global_zero:
                 files.write_text(path, files.canonical_json(known))
         return known["found"]

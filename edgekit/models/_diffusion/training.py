@@ -15,7 +15,7 @@ from edgekit.models._diffusion.net import UNet, hidden_matrices
 from edgekit.models._diffusion.schedule import LEVELS, noised, velocity
 
 DROP = 0.1  # of the training pictures are learned without any of their conditions, so that guidance has an unconditional answer
-VALIDATION_LEVELS = 8  # per picture: the validation loss is taken at fixed levels and noise
+VALIDATION_LEVELS = 2  # per picture: the validation loss is taken at fixed noise and at levels that are spread over the pictures
 
 
 class Learner(nn.Module):
@@ -85,10 +85,11 @@ class TeacherTask:
     def _validation(self, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
         held = self.split.validation
         rng = np.random.default_rng(0)
-        for k in range(VALIDATION_LEVELS):
+        for _ in range(VALIDATION_LEVELS):
+            shares = stratified(len(held.images), rng)
             for at in range(0, len(held.images), batch_size):
                 images = torch.from_numpy(held.images[at : at + batch_size])
-                levels = torch.full((len(images), 1), LEVELS * (k + 0.5) / VALIDATION_LEVELS)
+                levels = torch.from_numpy(shares[at : at + batch_size] * LEVELS)[:, None]
                 eps = torch.from_numpy(rng.standard_normal(images.shape, np.float32))
                 yield images, torch.from_numpy(held.conditions[at : at + batch_size]), levels, eps
 
