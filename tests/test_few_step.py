@@ -9,13 +9,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from edgekit import examine, recipe, registry
+from edgekit import examine, flow, recipe, registry
 from edgekit.bundle import Bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError
@@ -144,6 +145,17 @@ def test_openvino_and_the_fused_form_draw_them_too(bundles: dict[str, Bundle], t
     assert examine.verify(fused, "onnxruntime", 0).passed
     made = registry.find(Exporter, "openvino").export(bundles["few_step"], tmp_path / "ov", registry.find(Exporter, "openvino").options)
     assert examine.verify(made, "openvino", 0).passed
+
+
+def test_tensorrt_rtx_builds_the_step_with_everything_between_two_calls(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    try:
+        version("tensorrt-rtx")
+    except PackageNotFoundError:
+        pytest.skip("no tensorrt-rtx: pip install 'edgekit[tensorrt-rtx]'")
+    for family in ("few_step", "time_shift"):
+        made = flow.export(bundles[family].folder, "tensorrt-rtx", tmp_path / family, chosen={"compute_capabilities": ["8.6"]})
+        assert made.manifest.details["status"] == "built" and list(made.folder.glob("*.sm86.rtx.plan"))
+        assert examine.verify(made, "tensorrt_onnx", 0).passed
 
 
 def test_the_score_of_a_bundle_is_that_of_its_checkpoint(bundles: dict[str, Bundle], runs: dict[str, Path]) -> None:

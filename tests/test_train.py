@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -322,6 +323,38 @@ def test_a_broken_off_fit_with_muon_and_an_average_ends_with_the_same_weights(tm
 def test_muon_needs_a_network_that_names_its_hidden_matrices(tmp_path):
     with pytest.raises(ValueError, match="names its hidden matrices; Sequential does not"):
         run(tmp_path, Halves(), MUON, net())
+
+
+def test_bf16_rounds_matrix_products_while_training_and_nothing_else(tmp_path):
+    """Against torch's own autocast in a plain loop; weights, moments and the validation stay float32."""
+    seen: set[tuple[bool, torch.dtype]] = set()
+
+    class Watched(Halves):
+        def loss(self, module: Any, batch: Batch) -> torch.Tensor:
+            seen.add((True, module(batch[0]).dtype))
+            return super().loss(module, batch)
+
+        def score(self, module: Any, batch: Batch) -> torch.Tensor:
+            seen.add((False, module(batch[0]).dtype))
+            return super().score(module, batch)
+
+    plan = Plan(epochs=1, batch_size=16, learning_rate=0.05, optimizer="sgd", momentum=0.0, schedule="constant")
+    module, task = Deep(), Halves()
+    for batch in task.batches("train", 1, 0, 16):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = task.loss(module, batch)
+        module.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for p in module.parameters():
+                p.sub_(0.05 * p.grad)
+    _, ours = run(tmp_path / "bf16", Watched(), dataclasses.replace(plan, precision="bf16"), Deep())
+    _, plain = run(tmp_path / "f32", Halves(), plan, Deep())
+    assert seen == {(True, torch.bfloat16), (False, torch.float32)}
+    for name, value in module.state_dict().items():
+        assert ours.state_dict()[name].dtype == torch.float32
+        assert torch.allclose(ours.state_dict()[name], value, atol=1e-7)
+    assert not torch.equal(ours.layers[0].weight, plain.layers[0].weight)
 
 
 # Stopping and going on

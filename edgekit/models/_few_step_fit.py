@@ -41,6 +41,7 @@ TEACHER_CALLS = 50  # of the teacher as deployed, and as the students' pictures 
 GUIDANCE = 1.5  # of the table's guided teacher where students learn from an unguided one; the study's best
 SEEN = 40  # pictures of a grid
 MEASURED = 1000  # pictures at least: sets as large as the test part, each with noise of its own, whose distances are averaged
+MADE_SO = {"measured": MEASURED, "figures": [f.name for f in dataclasses.fields(Outcome)]}  # what decides a stored outcome
 VALIDATION_SEED, TEST_SEED = 1000, 2000  # of the noise: nobody chooses by the test's
 SETS_APART = 10_000  # between the noise seeds of two sets: more than there are seeds of networks
 
@@ -119,7 +120,7 @@ class Fit:
                     return self._outcome(stage, seed, loaded(checkpoint), sampling).to_json()
 
                 what = f"{sampling.kind}{sampling.steps}" + (f"-guided{sampling.guidance:g}" if sampling.guidance != 1 else "")
-                found.append(Outcome.from_json(self.stages.stored(checkpoint, what, compute)))
+                found.append(Outcome.from_json(self.stages.stored(checkpoint, what, compute, MADE_SO)))
         return found
 
     def _outcome(self, stage: str, seed: int, net: UNet, sampling: Sampling) -> Outcome:

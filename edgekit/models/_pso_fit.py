@@ -34,6 +34,7 @@ from edgekit.train import Task
 WAYS = ("online", "offline", "naive")
 VALIDATION_SEED, TEST_SEED, OWN_SEED = 1000, 2000, 3000  # of the noise; OWN_SEED: of the student's own pictures, which offline tuning leaves
 SEEN = 40  # pictures of a grid
+MADE_SO = {"figures": [f.name for f in dataclasses.fields(Outcome)]}  # what decides a stored outcome, besides the tuning
 OUTSIDE = 1000.0  # what a gain outside the limits loses: no gain is as large
 MARGIN = 0.8  # of what sharpness and attributes may change: a validation part says it only roughly
 
@@ -55,7 +56,7 @@ class Fit:
         """Train what is not trained yet, test what is not tested yet; the checkpoint folder to deploy."""
         made = {seed: self._made(seed) for seed in self.options.seeds}
         outcomes = [
-            Outcome.from_json(self.stages.stored(checkpoint, "test", partial(self._outcome, checkpoint), self._told()))
+            Outcome.from_json(self.stages.stored(checkpoint, "test", partial(self._outcome, checkpoint), {**self._told(), **MADE_SO}))
             for stages in made.values() for checkpoint in stages.values()
         ]  # fmt: skip
         form = self.options.deploy_form

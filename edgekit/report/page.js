@@ -98,7 +98,7 @@
     const [scale, axis] = axes(rows);
     const quality = rows.map((r) => data.times * r.quality);
     const [worst, best] = [Math.min(...quality), Math.max(...quality)];
-    const room = data.margin * (best - worst) || 0.01 * Math.abs(best) || 1;
+    const room = Math.max(data.margin * (best - worst), 0.01 * Math.abs(best)) || 1;
     for (const layer of spec.layer) {
       Object.assign(layer.encoding.x, { scale, axis });
       layer.encoding.y.scale = { domain: [worst - room, best + room], nice: false };

@@ -165,7 +165,7 @@ def filled(run: Run, shown: Sequence[Mapping[str, Any]], cost: Cost) -> dict[str
     word, unit = choice.COSTS[cost]
     times = scale_of(run)
     quality = [times * r["quality"] for r in there]
-    room = MARGIN * (max(quality) - min(quality)) or 0.01 * abs(max(quality)) or 1.0
+    room = max(MARGIN * (max(quality) - min(quality)), 0.01 * abs(max(quality))) or 1.0  # engines that differ in the sixth digit are one line
     low = min(r[cost][1] if r[cost][1] > 0 else r[cost][0] for r in there)
     scale, axis = _axis(low, max(r[cost][2] for r in there), f"{word}, {unit} per inference")
     best, line = float("-inf"), []

@@ -7,6 +7,7 @@ of the emoji no emoji either: the four drawings of one emoji are near-duplicates
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,6 +65,12 @@ class Split:
     train: Pictures
     validation: Pictures
     test: Pictures
+
+    @property
+    def sha256(self) -> str:
+        """Of what is learned from and chosen by."""
+        arrays = (a for p in (self.train, self.validation) for a in (p.images, p.conditions))
+        return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
 
 
 @lru_cache(maxsize=4)

@@ -45,7 +45,7 @@ class Stages:
         name = f"{stage}-{seed}"
         folder = self.out / name
         every = {
-            "stage": stage, "seed": seed, "plan": dataclasses.asdict(plan), "data": self.split.name,
+            "stage": stage, "seed": seed, "plan": dataclasses.asdict(plan), "pictures": self.split.sha256,
             "parents": [p.facts["key"] for p in parents], **decided_by,
         }  # fmt: skip
         key = files.hash_of(every)
