@@ -21,9 +21,10 @@ class Tensor:
     dtype: str
     shape: tuple[int | str, ...]
     meaning: str = ""  # what the numbers are, with their unit: "pixel intensity, 0..16"
+    categories: tuple[int, ...] = ()  # of whole numbers that name categories: how many there are in each place of the last axis; (): any number
 
     def check(self, value: np.ndarray) -> None:
-        """Raise EdgekitError unless `value` has this dtype and a shape that fits."""
+        """Raise EdgekitError unless `value` has this dtype, a shape that fits, and categories that there are."""
         fits = len(value.shape) == len(self.shape) and all(
             isinstance(want, str) or want == have for want, have in zip(self.shape, value.shape, strict=True)
         )
@@ -32,6 +33,14 @@ class Tensor:
                 f"'{self.name}' must be {self.dtype} {list(self.shape)}, "
                 f"but got {value.dtype.name} {list(value.shape)}"
             )
+        if self.categories and value.size:
+            wrong = (value < 0) | (value >= np.array(self.categories))
+            if wrong.any():
+                *_, place = where = tuple(int(i) for i in np.argwhere(wrong)[0])
+                raise EdgekitError(
+                    f"'{self.name}' names categories: 0 to {self.categories[place] - 1} in place {place} of its last axis, "
+                    f"but got {value[where]}"
+                )
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,8 @@ class Signature:
         """The signature as plain JSON values."""
 
         def plain(t: Tensor) -> dict[str, Any]:
-            return {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "meaning": t.meaning}
+            always = {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "meaning": t.meaning}
+            return always | ({"categories": list(t.categories)} if t.categories else {})
 
         return {"inputs": [plain(t) for t in self.inputs], "outputs": [plain(t) for t in self.outputs]}
 
@@ -69,11 +79,18 @@ class Signature:
 
 def _tensor(data: Mapping[str, Any], where: str) -> Tensor:
     known = {"name", "dtype", "shape", "meaning"}
-    if set(data) != known:
+    if set(data) - {"categories"} != known:
         raise Broken(f"{where}: a tensor has the fields {sorted(known)}, found {sorted(data)}")
     shape_ok = isinstance(data["shape"], list) and all(
         isinstance(n, str) or (isinstance(n, int) and not isinstance(n, bool) and n > 0) for n in data["shape"]
     )
     if data["dtype"] not in DTYPES or not isinstance(data["name"], str) or not data["name"] or not shape_ok:
         raise Broken(f"{where}: tensor {data['name']!r} has dtype {data['dtype']!r} and shape {data['shape']!r}")
-    return Tensor(data["name"], data["dtype"], tuple(data["shape"]), str(data["meaning"]))
+    categories = data.get("categories")
+    if categories is not None and not (
+        data["dtype"] in ("int32", "int64") and isinstance(categories, list) and data["shape"] and data["shape"][-1] == len(categories)
+        and all(type(n) is int and n > 0 for n in categories)
+    ):  # fmt: skip
+        rule = "are a number above 0 for each place of the last axis of int32 or int64"
+        raise Broken(f"{where}: categories of {data['name']!r} {rule}, found {categories!r}")
+    return Tensor(data["name"], data["dtype"], tuple(data["shape"]), str(data["meaning"]), tuple(categories or ()))

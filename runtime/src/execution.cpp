@@ -15,6 +15,20 @@ bool fits(const Port& port, const TensorView& value) {
   return true;
 }
 
+// What is wrong with numbers that name categories; empty where they are all there. ONNX would take -1 for the last one.
+std::string strange_category(const Port& port, const TensorView& value) {
+  const std::size_t places = port.categories.size();
+  for (std::size_t i = 0; places && i < value.count(); ++i) {
+    const std::int64_t given = value.dtype == DType::kInt64 ? value.as<std::int64_t>()[i] : value.as<std::int32_t>()[i];
+    const std::int64_t most = port.categories[i % places] - 1;
+    if (given < 0 || given > most) {
+      return "'" + port.name + "' names categories: 0 to " + std::to_string(most) + " in place " + std::to_string(i % places) +
+             " of its last axis, but got " + std::to_string(given);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Execution>> Execution::make(std::shared_ptr<const BundleData> bundle, std::shared_ptr<Engine> engine,
@@ -48,6 +62,7 @@ Status Execution::check(const Inputs& inputs, bool streamed, bool given) const {
       return Status("'" + port.name + "' must be " + name_of(port.dtype) + " " + text_of(port.shape) + ", but got " +
                     name_of(value->second.dtype) + " " + text_of(value->second.shape));
     }
+    if (const std::string strange = strange_category(port, value->second); !strange.empty()) return Status(strange);
   }
   if (inputs.size() == count) return {};
   std::string wanted;

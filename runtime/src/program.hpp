@@ -89,6 +89,7 @@ struct Port {
   DType dtype = DType::kFloat32;
   DimShape shape;
   std::string meaning;
+  std::vector<std::int64_t> categories;  // of each place of the last axis, how many there are; empty: any number
 };
 
 struct GraphFile {

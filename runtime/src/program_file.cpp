@@ -8,6 +8,7 @@ namespace {
 constexpr std::uint64_t kMost32 = 0xFFFFFFFFu;
 constexpr std::uint64_t kMostSteps = 0x7FFFFFFFu;
 constexpr std::uint64_t kMostAxis = 15;
+constexpr std::uint64_t kMostCategories = std::uint64_t{1} << 31;
 constexpr std::uint64_t kMostFused = 8;
 
 DType dtype(const Json& data, const std::string& at) {
@@ -174,8 +175,24 @@ Stream stream(const Json& data, const std::string& at) {
 std::vector<Port> read_ports(const Json& data, const std::string& at) {
   std::vector<Port> ports;
   for (const Json& t : array(data, at)) {
-    object(t, {"name", "dtype", "shape", "meaning"}, at);
-    ports.push_back({text(t["name"], at), dtype(t["dtype"], at), shape(t["shape"], at), text(t["meaning"], at, true)});
+    const bool named = t.is_object() && t.contains("categories");
+    if (named) {
+      object(t, {"name", "dtype", "shape", "meaning", "categories"}, at);
+    } else {
+      object(t, {"name", "dtype", "shape", "meaning"}, at);
+    }
+    Port port{text(t["name"], at), dtype(t["dtype"], at), shape(t["shape"], at), text(t["meaning"], at, true), {}};
+    if (named) {
+      const std::string where = at + "." + port.name + ".categories";
+      for (const Json& n : array(t["categories"], where)) {
+        port.categories.push_back(static_cast<std::int64_t>(whole(n, 1, kMostCategories, where)));
+      }
+      const bool numbers = port.dtype == DType::kInt32 || port.dtype == DType::kInt64;
+      const bool fits = !port.shape.empty() && port.shape.back().name.empty() &&
+                        port.shape.back().size == static_cast<std::int64_t>(port.categories.size());
+      if (!numbers || !fits) refuse(where, "a number for each place of the last axis of int32 or int64");
+    }
+    ports.push_back(std::move(port));
   }
   return ports;
 }

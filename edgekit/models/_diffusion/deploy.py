@@ -32,7 +32,7 @@ def describe(net: UNet, sampling: Sampling) -> tuple[Signature, Signature, Progr
         raise EdgekitError("a sampler without conditions was to be deployed, but the batch is read off them; train it with one of one value")
     step = Step(net, sampling)
     picture: tuple[int | str, ...] = ("batch", net.channels, net.size, net.size)
-    wanted = Tensor("condition", "int64", ("batch", len(net.heads)), _meaning(net))
+    wanted = Tensor("condition", "int64", ("batch", len(net.heads)), _meaning(net), tuple(n + 1 for n in net.heads))
     image = Tensor(IMAGE, "float32", picture, "pixels, -1 to 1")
     tables = rows(sampling)
     states: dict[str, State] = {}
