@@ -21,14 +21,15 @@ Kind = Literal["ddim", "ancestral", "renoise", "s-pndm", "f-pndm", "shortcut"]
 Shift = Literal["", "paper", "landing"]
 KINDS: tuple[Kind, ...] = ("ddim", "ancestral", "renoise", "s-pndm", "f-pndm", "shortcut")
 SHIFTED_KINDS: tuple[Kind, ...] = ("ddim", "s-pndm", "f-pndm")
-# Multistep kinds divide by a, so that they start below level 1000. On digits, 10 steps from 970 to 980 came nearest to 200 steps
-# of DDIM from 1000 (0.03 to 0.04 a pixel; from 990 0.06 to 0.08, from 950 0.04); the picture's share of the noisy one is 0.04 there.
+# Multistep kinds divide by a, so that they begin below level 1000, after one step of DDIM. To begin there with noise alone, as the
+# paper does where a is 0.006, leaves the picture's mean out: 0.12 a pixel away from 200 steps of DDIM on avatars, at any number of steps.
 MULTISTEP_FIRST = 975.0
 WARM_UP = {"s-pndm": 1, "f-pndm": 3}  # steps of several calls, until there is a history
 REMEMBERED = {"s-pndm": 1, "f-pndm": 4}  # arrays: the history, and for f-pndm the sum inside a Runge-Kutta step
 # What every call takes, in this order. a, b: of the network's level; x0, eps, z: what the next x is made of.
 COLUMNS = ("a", "b", "x0", "eps", "z")
-MULTISTEP_COLUMNS = (*COLUMNS, "base_a", "base_b", "begins", "ends")  # of the step's start; whether the call is its first, its last
+# base_a, base_b: of the step's start. begins, ends: whether the call is its step's first, its last. direct: no history, no division by a.
+MULTISTEP_COLUMNS = (*COLUMNS, "base_a", "base_b", "begins", "ends", "direct")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Sampling:
     steps: int
     kind: Kind = "ddim"
     guidance: float = 1.0  # 1: the condition as it is, in one call of the network's batch; else of twice the batch
-    first_level: float = 0.0  # of the noise that it starts from; 0: 1000, or 975 for s-pndm and f-pndm
+    first_level: float = 0.0  # of the noise that it starts from; 0: 1000. Where s-pndm and f-pndm are given one, they begin there at once
     clamp: float = 1.0  # of the clean picture that is guessed in each call; 0: none
     shift: Shift = ""
     window: int = 0  # levels, half of them to either side of the plan's
@@ -77,11 +78,16 @@ class Sampling:
     @property
     def calls(self) -> int:
         """Network calls of one picture, each of twice the batch under guidance."""
-        return self.steps + sum(n - 1 for n in self._calls_of_steps())
+        return self.steps + sum(n - 1 for n in self._calls_of_steps()) + self.direct
+
+    @property
+    def direct(self) -> bool:
+        """True where one more step, of DDIM, leads from level 1000 to where the multistep kind begins."""
+        return self.multistep and not self.first_level
 
     @property
     def start(self) -> float:
-        """The level of the noise that it starts from."""
+        """The level from which the steps fall evenly to 0."""
         return self.first_level or (MULTISTEP_FIRST if self.multistep else float(LEVELS))
 
     def _calls_of_steps(self) -> Iterator[int]:
@@ -102,6 +108,7 @@ class Call:
     begins: bool = True
     ends: bool = True
     first: bool = False  # of the whole plan's steps
+    direct: bool = False  # DDIM's step by v, whatever is remembered
 
 
 def columns(sampling: Sampling) -> tuple[str, ...]:
@@ -132,6 +139,11 @@ def rows(sampling: Sampling) -> dict[str, np.ndarray]:
 
 def calls_of(sampling: Sampling) -> Iterator[Call]:
     """Every network call in order. Levels fall evenly from the start to 0."""
+    if sampling.direct:
+        memory = REMEMBERED[sampling.kind]
+        nothing = (0.0,) * (memory + 1)
+        only = (1.0, *nothing[1:])
+        yield Call(LEVELS, LEVELS, sampling.start, sampling.start, only, (nothing,) * memory, first=True, direct=True)
     grid = np.linspace(sampling.start, 0, sampling.steps + 1)
     for i, (start, end) in enumerate(zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True)):
         if sampling.kind == "s-pndm":
@@ -175,7 +187,9 @@ def _coefficients(sampling: Sampling, call: Call) -> list[float]:
         drawn = b_to / b * float(np.sqrt(1 - (a / a_to) ** 2))
         toward = float(np.sqrt(max(b_to**2 - drawn**2, 0.0)))
     row = [a, b, a_to, toward, drawn]
-    return [*row, _a(call.start), _b(call.start), float(call.begins), float(call.ends)] if sampling.multistep else row
+    if not sampling.multistep:
+        return row
+    return [*row, _a(call.start), _b(call.start), float(call.begins), float(call.ends), float(call.direct)]
 
 
 def _windows(sampling: Sampling, calls: list[Call]) -> dict[str, list[np.ndarray]]:

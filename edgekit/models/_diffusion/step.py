@@ -71,7 +71,7 @@ class Step(nn.Module):
             a, b = (_over(given[name][given["found"]]) for name in ("window_a", "window_b"))
         v = self._guided(x, level, given)
         if self.sampling.multistep:
-            return self._multistep(given, c, b * x + a * v)
+            return self._multistep(given, c, b * x + a * v, a * x - b * v)
         guess = self._clamped(a * x - b * v)
         eps = b * x + a * v if not self.sampling.clamp else (x - a * guess) / b
         return self._land(given, c, guess, eps, x)
@@ -94,8 +94,8 @@ class Step(nn.Module):
         most = self.sampling.clamp
         return guess.clamp(-most, most) if most else guess
 
-    def _multistep(self, given: dict[str, Tensor], c: dict[str, Tensor], eps: Tensor) -> tuple[Tensor, ...]:
-        """The mixture of eps and memory, from the beginning of the step to where this call lands."""
+    def _multistep(self, given: dict[str, Tensor], c: dict[str, Tensor], eps: Tensor, clean: Tensor) -> tuple[Tensor, ...]:
+        """The mixture of eps and memory, from the beginning of the step to where this call lands; `clean` alone decides a direct step."""
         base = torch.where(c["begins"] > 0, given["x"], given["base"])
         known = torch.cat([eps[:, None], given["memory"]], 1).flatten(2)  # (B, M + 1, pixels)
         mixed = (given["weights"][:, None] * known).sum(1).reshape(base.shape)
@@ -103,7 +103,8 @@ class Step(nn.Module):
         a, b = c["base_a"], c["base_b"]
         if self.sampling.shift == "paper":
             a, b = (_over(given[name][given["found"]]) for name in ("base_a", "base_b"))
-        guess = self._clamped((base - b * mixed) / a)
+        direct = c["direct"] > 0
+        guess = self._clamped(torch.where(direct, clean, (base - b * mixed) / torch.where(direct, 1.0, a)))
         if self.sampling.clamp:
             mixed = (base - a * guess) / b
         x_next, *found = self._land(given, c, guess, mixed, base)
