@@ -32,11 +32,13 @@ class Choice:
     activations: Literal["u8", "s8"] = "u8"  # u8: fastest on x86, with a zero point; s8: symmetric, as TensorRT wants it
     floats: tuple[str, ...] = ()  # nodes left in float, by name
     bias: bool = True  # int32 biases; TensorRT refuses them
+    only_weights: bool = False  # nodes without weights stay in float: normalisations, gates and softmax have no integer kernels
 
     @property
     def name(self) -> str:
         """As in tables: `minmax U8S8, 2 float`."""
-        return f"{self.method} {self.activations.upper()}S8" + (f", {len(self.floats)} float" if self.floats else "")
+        weights = " (weights only)" if self.only_weights else ""
+        return f"{self.method} {self.activations.upper()}S8{weights}" + (f", {len(self.floats)} float" if self.floats else "")
 
     def without(self, nodes: Iterable[str]) -> Choice:
         """The same with these nodes left in float."""
@@ -96,6 +98,21 @@ def quantisable(model: Any) -> list[str]:
     """Names of the nodes with weights, in order: those whose precision decides."""
     constants = {t.name for t in model.graph.initializer}
     return [n.name for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and constants & set(n.input)]
+
+
+def around_weights(model: Any) -> set[str]:
+    """Names of the nodes without weights that do not lie between two nodes with weights: what an input is made of and what is made of
+    an answer, such as a sampler's arithmetic. They stay float: rounding them costs accuracy and spares next to no time."""
+    weighted, nodes = set(quantisable(model)), list(model.graph.node)
+    behind: set[str] = set()  # tensors that follow from a node with weights
+    for n in nodes:
+        if n.name in weighted or behind & set(n.input):
+            behind |= set(n.output)
+    before: set[str] = set()  # tensors that a node with weights follows from
+    for n in reversed(nodes):
+        if n.name in weighted or before & set(n.output):
+            before |= set(n.input)
+    return {n.name for n in nodes if n.name not in weighted and not (behind & set(n.input) and before & set(n.output))}
 
 
 def ranges_of(model: Any, batches: Iterable[Arrays], method: str, symmetric: bool) -> Any:

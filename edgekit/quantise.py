@@ -67,7 +67,9 @@ class Trials:
         self.held_back = self._batches({n: v[held] for n, v in samples.items()})
         self.models = {n: qdq.prepared(source.graph(n).read_bytes()) for n in source.manifest.graphs}
         self.nodes = [(g, n) for g, m in self.models.items() for n in qdq.quantisable(m)]
-        self.always_float = _state_nodes(self.models, source.manifest.program)
+        self.always_float = _state_nodes(self.models, source.manifest.program).union(*map(qdq.around_weights, self.models.values()))
+        weighted = {n for _, n in self.nodes}
+        self.weightless = {n.name for m in self.models.values() for n in m.graph.node} - weighted
         self._calls = record(source, self.calibration)
         self._ranges: dict[tuple[str, str], dict[str, Any]] = {}
         self.expected = self.answers(source, self.held_back)
@@ -87,7 +89,7 @@ class Trials:
     def graphs(self, choice: Choice) -> dict[str, Any]:
         """The Q/DQ graph of each graph."""
         ranges = self.ranges(choice)
-        kept = choice.without({*choice.floats, *self.always_float})
+        kept = choice.without({*choice.floats, *self.always_float, *(self.weightless if choice.only_weights else ())})
         return {n: qdq.quantised(m, ranges[n], kept) for n, m in self.models.items()}
 
     def write(self, choice: Choice, out: Path, manifest: Manifest) -> Bundle:

@@ -54,32 +54,43 @@ def good_enough(trial: Trial, promise: float) -> bool:
 def search(trials: Trials, forms: Forms, promise: float, progress: Progress) -> dict[str, Any]:
     """The choice and how it was found: {"choice", "candidates", "given_back", "sensitivity", "float_us", "int8_us"}.
 
-    1. Every method with every kind of activations; of the good ones, the fastest, and of those as fast the least noisy.
+    1. Every method with every kind of activations; where none of them is good and faster than float, the same again with only the nodes
+       that have weights. Of the good ones, the fastest, and of those as fast the least noisy.
     2. Where none is good: the least noisy of the fastest kind, its layers ranked by the noise that each makes alone, and
        given back to float one after another, the worst first.
     """
-    choices = list(forms.choices)
-    candidates = []
-    for i, choice in enumerate(choices):
-        progress("quantise", i, len(choices))
-        candidates.append(trials.trial(choice))
-    progress("quantise", len(choices), len(choices))
-    float_us, *times = trials.times_us(choices)
-    rows = list(zip(candidates, times, strict=True))
+    float_us, rows = _tried(trials, list(forms.choices), progress)
+    if not any(good_enough(t, promise) and us < float_us for t, us in rows):
+        rows += _tried(trials, [dataclasses.replace(c, only_weights=True) for c in forms.choices], progress)[1]
     table = [{"form": t.choice.name, "sqnr_db": t.sqnr_db, "same_answers": t.same_answers, "latency_us": us, "good": good_enough(t, promise)}
              for t, us in rows]  # fmt: skip
     good = [(t, us) for t, us in rows if good_enough(t, promise)]
     pool = good or rows
     # The method decides the numbers, the kind of activations the kernels: only kinds are told apart by time.
-    kinds = {t.choice.activations: min(us for other, us in pool if other.choice.activations == t.choice.activations) for t, _ in pool}
+    kinds = {_kind(t): min(us for other, us in pool if _kind(other) == _kind(t)) for t, _ in pool}
     quick = {kind for kind, us in kinds.items() if us <= ALMOST * min(kinds.values())}
-    best = max((t for t, _ in pool if t.choice.activations in quick), key=lambda t: t.sqnr_db)
+    best = max((t for t, _ in pool if _kind(t) in quick), key=lambda t: t.sqnr_db)
     found: dict[str, Any] = {"candidates": table, "given_back": [], "sensitivity": [], "float_us": float_us}
     if not good:
         best, found["sensitivity"], found["given_back"] = _give_back(trials, best.choice, promise, progress)
     found |= {"choice": best.choice, "sqnr_db": best.sqnr_db, "same_answers": best.same_answers, "good": good_enough(best, promise)}
     found["int8_us"] = trials.times_us([best.choice])[1]
     return found
+
+
+def _tried(trials: Trials, choices: list[Choice], progress: Progress) -> tuple[float, list[tuple[Trial, float]]]:
+    """(microseconds of the float bundle, each form with its own)."""
+    found = []
+    for i, choice in enumerate(choices):
+        progress("quantise", i, len(choices))
+        found.append(trials.trial(choice))
+    progress("quantise", len(choices), len(choices))
+    float_us, *times = trials.times_us(choices)
+    return float_us, list(zip(found, times, strict=True))
+
+
+def _kind(trial: Trial) -> tuple[str, bool]:
+    return trial.choice.activations, trial.choice.only_weights
 
 
 def _give_back(
@@ -155,8 +166,10 @@ def quantised_bundle(
             notes.append(f"slower than float here: {found['int8_us']:.0f} us against {found['float_us']:.0f} us on one thread")
         if not found["good"]:
             notes.append(f"even so {_missed(found, promise)}")
-        said = {"form": chosen.name, "method": chosen.method, "activations": chosen.activations, "float_nodes": list(chosen.floats),
-                "promise": promise, "slower": slower, "clip_rates": trials.clip_rates(chosen), "notes": notes}  # fmt: skip
+        said = {
+            "form": chosen.name, "method": chosen.method, "activations": chosen.activations, "only_weights": chosen.only_weights,
+            "float_nodes": list(chosen.floats), "promise": promise, "slower": slower, "clip_rates": trials.clip_rates(chosen), "notes": notes,
+        }  # fmt: skip
         details = {"quantisation": {**found, **said}}
         manifest = dataclasses.replace(
             trials.plain, precision="int8", variant=variant, lineage=lineage, details=details, files={},

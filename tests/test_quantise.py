@@ -202,6 +202,42 @@ def test_states_of_a_loop_stay_float_and_the_error_is_that_after_all_steps(small
     assert 0 < trial.sqnr_db < 200 and trial.same_answers is not None  # of the logits after four steps
 
 
+def gated() -> onnx.ModelProto:
+    """x / 2, conv, x * sigmoid(x), conv, 3 x + 1: what only sets the scale of an answer stands at both ends, a gate within."""
+    helper, rng = onnx.helper, np.random.default_rng(0)
+    arrays = {"half": np.float32(0.5), "three": np.float32(3), "one": np.float32(1),
+              **{n: rng.normal(size=(4, 4, 3, 3)).astype(np.float32) / 6 for n in ("v", "w")}}  # fmt: skip
+    nodes = [
+        helper.make_node("Mul", ["x", "half"], ["a"], name="before"), helper.make_node("Conv", ["a", "v"], ["b"], name="first", pads=[1] * 4),
+        helper.make_node("Sigmoid", ["b"], ["g"], name="gate"), helper.make_node("Mul", ["b", "g"], ["c"], name="silu"),
+        helper.make_node("Conv", ["c", "w"], ["d"], name="second", pads=[1] * 4), helper.make_node("Mul", ["d", "three"], ["e"], name="scaled"),
+        helper.make_node("Add", ["e", "one"], ["y"], name="moved"),
+    ]  # fmt: skip
+    shapes = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ("batch", 4, 8, 8)) for n in ("x", "y")]
+    made = helper.make_graph(nodes, "gated", shapes[:1], shapes[1:], [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def rounded_by(model: onnx.ModelProto) -> set[str]:
+    """Names of the nodes whose answers are rounded."""
+    producers = {o: n.name for n in model.graph.node for o in n.output}
+    return {producers[n.input[0]] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in producers}
+
+
+def test_what_does_not_lie_between_weights_stays_float_and_with_weights_only_the_gates_too(tmp_path: Path):
+    model = gated()
+    assert qdq.around_weights(model) == {"before", "scaled", "moved"}
+    onnx.save(model, tmp_path / "gated.onnx")
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(1).normal(size=(40, 4, 8, 8)).astype(np.float32))
+    source = flow.export(str(tmp_path / "gated.onnx"), "onnx", tmp_path / "f", Wishes(calibration=str(tmp_path / "samples.npz")))
+    with quiet():
+        trials = Trials(source)
+        every, lean = (trials.graphs(Choice("minmax", only_weights=o))["main"] for o in (False, True))
+    # What goes into a convolution is rounded, whoever makes it; what it makes is, so that an engine runs it in integers.
+    assert rounded_by(every) == {"before", "first", "gate", "silu", "second"} and rounded_by(lean) == {"before", "first", "silu", "second"}
+    assert Choice("minmax", only_weights=True).name == "minmax U8S8 (weights only)"
+
+
 def test_average_pooling_becomes_a_depthwise_convolution_of_the_same_values(digits: Path):
     import onnxruntime as ort
 
