@@ -139,7 +139,7 @@ class Fit:
         )  # fmt: skip
 
     def _sets(self, net: UNet, sampling: Sampling, part: Pictures, seed: int) -> list[np.ndarray]:
-        """Sets of pictures for the conditions of a part: one set of 300 digits alone is 15 % off."""
+        """Sets of pictures for the conditions of a part: the distance of one small set depends on its noise."""
         return [drawn(net, sampling, part.conditions, seed + k * SETS_APART) for k in range(-(-MEASURED // len(part.images)))]
 
     def _chosen(self, outcomes: list[Outcome], calls: int) -> Outcome:
