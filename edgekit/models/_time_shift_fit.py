@@ -79,17 +79,18 @@ class Fit:
         best = [min((c for c in trials if (c.loop, c.mode) == way), key=lambda c: c.change) for way in ways]
         found = self.stages.stored(teacher, f"fresh-{key}", lambda: [self._fresh(net, c) for c in best])
         deployed = next(c for c in best if c.loop == o.loops[0] and c.mode == o.mode)
+        form = "shifted" if deployed.change < 0 else "plain"  # where no shift helps on validation conditions, none is deployed
         if self.fabric.is_global_zero:
             plain = Sampling(deployed.loop.steps, deployed.loop.kind)
-            scores = {form: self._hand_over(form, teacher, net, s) for form, s in (("shifted", deployed.sampling), ("plain", plain))}
+            scores = {f: self._hand_over(f, teacher, net, s) for f, s in (("shifted", deployed.sampling), ("plain", plain))}
             result = {
-                "score_name": "floor / feature-FID", "test_samples": len(self.split.test), "deploy": "shifted",
-                "rows": [self._row(form, scores[form], teacher) for form in FORMS],
+                "score_name": "floor / feature-FID", "test_samples": len(self.split.test), "deploy": form,
+                "rows": sorted((self._row(f, scores[f], teacher, f == form) for f in FORMS), key=lambda r: bool(r["role"] != "model")),
                 "tables": self._tables(trials, best, found), "pictures": self._pictures(net, plain, deployed.sampling),
             }  # fmt: skip
             files.write_text(self.out / "result.json", files.canonical_json(result))
         self.fabric.barrier()
-        return self.out / "shifted"
+        return self.out / form
 
     def _trials(self, net: UNet) -> list[Chosen]:
         """Every window and cutoff of every loop, both modes, on validation conditions and one seed of noise."""
@@ -132,9 +133,9 @@ class Fit:
         save_checkpoint(self.out / form, net, {**checkpoint.facts, "form": form, "sampling": dataclasses.asdict(sampling), "score": score})
         return score
 
-    def _row(self, form: str, score: float, teacher: Checkpoint) -> dict[str, Any]:
+    def _row(self, form: str, score: float, teacher: Checkpoint, deployed: bool) -> dict[str, Any]:
         return {
-            "label": f"sampler, {form}", "role": "model" if form == "shifted" else "baseline", "steps": None, "score": score,
+            "label": f"sampler, {form}", "role": "model" if deployed else "baseline", "steps": None, "score": score,
             "validation": None, "epochs": teacher.facts["epochs"], "seconds": self.stages.seconds(teacher), "spikes_per_neuron": {}, "estimates": [],
         }  # fmt: skip
 
