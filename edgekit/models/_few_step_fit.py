@@ -201,7 +201,7 @@ def samplings_of(stage: str, guidance: float) -> list[Sampling]:
     """The samplers with which a stage is held against the others, at equal network calls."""
     if stage == "teacher":
         plain_ones = [Sampling(n) for n in (TEACHER_CALLS, 10, 4, 2, 1)]
-        return [*plain_ones, *(Sampling(n, guidance=guidance) for n in (10, 4)), Sampling(4, "renoise")]
+        return [*plain_ones, *(Sampling(n, guidance=guidance) for n in (TEACHER_CALLS // 2, 10, 4)), Sampling(4, "renoise")]
     if stage == "shortcut":
         return [Sampling(n, "shortcut") for n in (4, 2, 1)]
     return [Sampling(n, kind) for n in (4, 2) for kind in ("ddim", "renoise")] + [Sampling(1)]
