@@ -1,0 +1,1 @@
+"""What voice conversion is made of: speech to learn from, the networks, and the judges that report on them."""
