@@ -40,26 +40,11 @@ def digit_strings(clips: Iterable[Clip], per_string: int = 5, gap_s: float = 0.1
     lies. What is left of a speaker after the last whole string is not used.
     """
     rng = np.random.default_rng(seed)
-    gap = np.zeros(round(gap_s * RATE_HZ), np.float32)
     made = []
     for own in _by_speaker(c for c in clips if c.text.isdigit() and len(c.text) == 1).values():
         order = rng.permutation(len(own))
         for first in range(0, len(own) - per_string + 1, per_string):
-            chosen = [own[i] for i in order[first : first + per_string]]
-            pieces: list[np.ndarray] = []
-        spans: list[tuple[int, int]] = []
-        at = 0
-            for clip in chosen:
-                if pieces:
-                    pieces.append(gap)
-                    at += len(gap)
-                pieces.append(clip.samples)
-                spans.append((at, len(clip.samples)))
-                at += len(clip.samples)
-            samples = np.concatenate(pieces)
-            samples.flags.writeable = False
-            text, name = "".join(c.text for c in chosen), "+".join(c.name for c in chosen)
-            made.append(dataclasses.replace(chosen[0], text=text, samples=samples, phones=None, name=name, spans=tuple(spans)))
+            made.append(_joined([own[i] for i in order[first : first + per_string]], round(gap_s * RATE_HZ)))
     return made
 
 
@@ -94,6 +79,19 @@ def pairs(clips: Sequence[Clip], count: int, seed: int = 0, within: str = "corpu
         source, target = next(voices[corpus, kind])
         made.append(_pair(next(sources[source]), speakers[source], speakers[target], prompt_s, rng))
     return made
+
+
+def _joined(digits: Sequence[Clip], gap: int) -> Clip:
+    """Clips of digits one after the other, `gap` samples of silence between two."""
+    lengths = [len(c.samples) for c in digits]
+    starts = np.concatenate([[0], np.cumsum(np.array(lengths) + gap)])
+    samples = np.zeros(starts[-1] - gap, np.float32)
+    for clip, start in zip(digits, starts, strict=False):
+        samples[start : start + len(clip.samples)] = clip.samples
+    samples.flags.writeable = False
+    spans = tuple(zip(starts[:-1].tolist(), lengths, strict=True))
+    text, name = "".join(c.text for c in digits), "+".join(c.name for c in digits)
+    return dataclasses.replace(digits[0], text=text, samples=samples, phones=None, name=name, spans=spans)
 
 
 def _pair(source: Clip, of_source: Sequence[Clip], of_target: Sequence[Clip], prompt_s: float, rng: np.random.Generator) -> Pair:
