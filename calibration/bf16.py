@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from edgekit.bundle import Allowed, Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.measurement import Progress, silent
 from edgekit.parts import Calibrator
+from edgekit.prepares import copy_prepares
 from edgekit.rounding import with_floors
 
 
@@ -40,11 +41,12 @@ class Bf16(Calibrator):
             manifest = dataclasses.replace(
                 source.manifest, precision="bf16", graphs=graphs, details=details, allowed=allowed, lineage=lineage, files={}
             )
-            own = [n for n in source.manifest.files if not n.startswith(("golden", "tensors"))]
+            own = [n for n in source.manifest.files if not n.startswith(("golden", "tensors")) and "/" not in n]
             goldens = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]
             with new_bundle(folder, manifest, goldens, source.tensors()) as draft:
                 for name in own:
                     shutil.copy2(source.folder / name, draft / name)
+                copy_prepares(source, manifest, draft)
             return open_bundle(folder)
 
         return with_floors(write, out, "openvino")

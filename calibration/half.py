@@ -13,6 +13,7 @@ from edgekit.bundle import Allowed, Bundle, Lineage, done_already, new_bundle, o
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress, silent
 from edgekit.parts import Calibrator
+from edgekit.prepares import copy_prepares
 from edgekit.rounding import with_floors
 
 # What runs in FP16. All else (softmax, norms, sums, exponents, resizing, sub-graphs) stays in float32, where range or many
@@ -51,6 +52,7 @@ class Half(Calibrator):
             with new_bundle(folder, manifest, goldens, source.tensors()) as draft:
                 for name, graph in graphs.items():
                     (draft / graph.file).write_bytes(made[name].SerializeToString(deterministic=True))
+                copy_prepares(source, manifest, draft)
             return open_bundle(folder)
 
         return with_floors(write, out, "onnxruntime") if source.manifest.probes else write(out, {})

@@ -17,7 +17,7 @@ import numpy as np
 from edgekit import __version__, files
 from edgekit.errors import Broken, EdgekitError
 from edgekit.program import Program
-from edgekit.program_check import check
+from edgekit.program_check import check, check_preparation
 from edgekit.program_file import read_program
 from edgekit.signature import Signature
 
@@ -25,7 +25,7 @@ MANIFEST = "bundle.json"
 GOLDEN = "golden.safetensors"
 TENSORS = "tensors.safetensors"
 EVIDENCE = "evidence"  # what was found out about the bundle later: verifications, measurements; not part of its hash
-FORMAT_VERSION = 2  # docs/bundle-format.md
+FORMAT_VERSION = 3  # docs/bundle-format.md
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Manifest:
     lineage: Lineage
     variant: str = ""  # "fused": a loop unrolled into one graph
     details: Mapping[str, Any] = field(default_factory=dict)  # what only this format needs, documented by its exporter
+    prepares: tuple[str, ...] = ()  # subfolders, each a bundle that makes inputs of this one: a voice from a sound
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -183,9 +184,19 @@ class Bundle:
         """golden(), and the same at other sizes of the free dimensions."""
         return [Golden.load(self.folder / name) for name in golden_files(self.manifest.files)]
 
+    @property
+    def bytes_total(self) -> int:
+        """Of the files that run again and again: without golden answers and without preparations."""
+        names = set(self.manifest.files) - set(golden_files(self.manifest.files))
+        return sum((self.folder / n).stat().st_size for n in names if n.split("/")[0] not in self.manifest.prepares)
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Tables, constants and initial states that the program names."""
         return files.load_tensors(self.folder / TENSORS) if TENSORS in self.manifest.files else {}
+
+    def preparation(self, name: str) -> Bundle:
+        """The bundle that makes inputs of this one."""
+        return open_bundle(self.folder / name)
 
     def write_evidence(self, name: str, data: Any) -> None:
         """Store a finding about this bundle beside it, stamped with its hash."""
@@ -209,7 +220,11 @@ def open_bundle(folder: Path | str) -> Bundle:
 
     Raises EdgekitError when there is none, Broken when a file or field is not what the manifest says.
     """
-    folder = Path(folder)
+    return _open(Path(folder), {}, may_prepare=True)
+
+
+def _open(folder: Path, proven: Mapping[str, str], may_prepare: bool) -> Bundle:
+    """open_bundle; `proven`: hashes of files that were compared already."""
     path = folder / MANIFEST
     if not path.is_file():
         raise EdgekitError(
@@ -221,23 +236,48 @@ def open_bundle(folder: Path | str) -> Bundle:
     except ValueError as error:
         raise Broken(f"{path}: not JSON ({error}); export the bundle again") from None
     manifest = _manifest(data, str(path))
-    there = {
-        str(p.relative_to(folder))
-        for p in folder.rglob("*")
-        if p.is_file() and p.relative_to(folder).parts[0] != EVIDENCE and not p.name.startswith(files.DRAFT)
-    } - {MANIFEST}
+    if manifest.prepares and not may_prepare:
+        raise Broken(f"{path}: a preparation has none of its own, but this one names {', '.join(manifest.prepares)}; export the bundle again")
+    there = _files_in(folder, manifest.prepares) - {MANIFEST}
     if there != set(manifest.files):
         odd = sorted(there ^ set(manifest.files))
         raise Broken(
             f"{folder}: the files differ from what {MANIFEST} lists: {', '.join(odd)}; export the bundle again"
         )
     for name, sha256 in manifest.files.items():
-        if (folder / name).is_symlink() or files.sha256_of(folder / name) != sha256:
+        if (folder / name).is_symlink() or (proven.get(name) or files.sha256_of(folder / name)) != sha256:
             raise Broken(f"{folder / name} was changed after the bundle was made; export the bundle again")
     bundle = Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
     graphs = {n: g.signature for n, g in manifest.graphs.items()}
     check(manifest.program, manifest.signature, graphs, bundle.tensors(), str(path))
+    _check_prepares(bundle, str(path))
     return bundle
+
+
+def _files_in(folder: Path, prepares: Sequence[str]) -> set[str]:
+    """Files of a bundle as they lie there, without evidence: its own, and that of its preparations."""
+    found = set()
+    for p in folder.rglob("*"):
+        parts = p.relative_to(folder).parts
+        own = parts[1:] if parts[0] in prepares and len(parts) > 1 else parts
+        if p.is_file() and own[0] != EVIDENCE and not p.name.startswith(files.DRAFT):
+            found.add("/".join(parts))
+    return found
+
+
+def _check_prepares(bundle: Bundle, where: str) -> None:
+    """Raise Broken unless every preparation opens, is of the same format, and makes inputs that no other one makes."""
+    manifest, made = bundle.manifest, set[str]()
+    for name in manifest.prepares:
+        own = {n.removeprefix(f"{name}/"): sha for n, sha in manifest.files.items() if n.startswith(f"{name}/")}
+        inner = _open(bundle.folder / name, own, may_prepare=False).manifest
+        if inner.format != manifest.format:
+            raise Broken(f"{where}: the preparation '{name}' is of format {inner.format}, the bundle of {manifest.format}; export it again")
+        check_preparation(manifest.program, manifest.signature, name, inner.signature, where)
+        outputs = {t.name for t in inner.signature.outputs}
+        if made & outputs:
+            raise Broken(f"{where}: two preparations make '{min(made & outputs)}'; one must be left out")
+        made |= outputs
 
 
 def golden_files(names: Iterable[str]) -> list[str]:
@@ -260,6 +300,12 @@ def new_bundle(
         absent = {g.file for g in manifest.graphs.values()} - set(hashes)
         if absent:
             raise EdgekitError(f"the exporter promised {sorted(absent)} but wrote {sorted(hashes)}: a defect in edgekit")
+        left = [n for n in manifest.prepares if f"{n}/{MANIFEST}" not in hashes]
+        if left:
+            raise EdgekitError(
+                f"'{manifest.name}' needs its preparation '{left[0]}', which bundles made this way do not carry; "
+                "choose onnx, openvino or aotinductor"
+            )
         sealed = dataclasses.replace(manifest, files=hashes)
         (draft / MANIFEST).write_text(files.canonical_json(sealed.to_json()))
 
@@ -289,6 +335,9 @@ def _manifest(data: Any, where: str) -> Manifest:
     for name in manifest.files:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise Broken(f"{where}: the file '{name}' would lie outside the bundle")
+    for name in manifest.prepares:
+        if f"{name}/{MANIFEST}" not in manifest.files or "/" in name or name == EVIDENCE or manifest.prepares.count(name) > 1:
+            raise Broken(f"{where}: the preparation '{name}' must be a folder of the bundle, named once, whose {MANIFEST} is listed in 'files'")
     return manifest
 
 
@@ -331,4 +380,6 @@ def _field(name: str, declared: str, value: Any, where: str) -> Any:
     kind = declared.split("[", maxsplit=1)[0]
     if not isinstance(value, _PLAIN[kind]) or (kind in ("int", "float", "int | None") and isinstance(value, bool)):
         raise Broken(f"{where}: '{name}' must be {kind}, found {value!r}")
+    if kind == "tuple" and not all(isinstance(v, str) and v for v in value):
+        raise Broken(f"{where}: '{name}' must be a list of names, found {value!r}")
     return tuple(value) if kind == "tuple" else value

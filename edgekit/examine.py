@@ -39,6 +39,8 @@ def verify(bundle: Bundle, runtime: str = "", score_limit: int | None = None) ->
     part = _runtime_for(bundle, name)
     found = verify_bundle(bundle, part, score_limit)
     bundle.write_evidence(f"verify-{name}", found.to_json())
+    for inner, said in found.prepares.items():
+        bundle.preparation(inner).write_evidence(f"verify-{name}", said)
     return found
 
 

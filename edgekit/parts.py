@@ -60,6 +60,7 @@ class Trained(ABC):
     model: Model | None
     allowed: Allowed  # of the f32 export
     golden_note: GoldenNote
+    prepares: Mapping[str, Trained] = {}  # what makes inputs of this one once, from something else: a voice from a sound
 
     def module(self, graph: str = "main") -> torch.nn.Module:
         """A graph to export, in eval mode: its inputs in order -> (outputs..., probes...)."""
@@ -88,6 +89,7 @@ def manifest_of(source: Trained, fmt: str, file_names: Mapping[str, str], lineag
     return Manifest(
         name=source.name, format=fmt, precision="f32", signature=source.signature, graphs=graphs, program=source.program,
         golden=source.golden_note, model=source.model, allowed=source.allowed, lineage=lineage,
+        prepares=tuple(source.prepares),
     )  # fmt: skip
 
 
@@ -135,7 +137,8 @@ class Exporter(Part):
     @abstractmethod
     def export(self, source: Trained | Bundle, out: Path, options: Mapping[str, Any]) -> Bundle:
         """Write the bundle to `out` (atomically, through bundle.new_bundle) and open it. EdgekitError when the model
-        cannot be said in this format, naming the layer or node."""
+        cannot be said in this format, naming the layer or node. Preparations go along by prepares.export_prepares; of an
+        exporter that leaves them out, new_bundle refuses a model that has some."""
 
 
 class Calibrator(Part):

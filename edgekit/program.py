@@ -163,10 +163,11 @@ class Join:
 
     how: Literal["concat", "stack", "last"] = "concat"
     axis: int = 0
+    delay: int = 0  # of concat: element k + delay along the axis belongs to element k of the input; the first ones to nothing
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {"axis": self.axis, "how": self.how}
+        return {"axis": self.axis, "how": self.how, "delay": self.delay}
 
 
 @dataclass(frozen=True)

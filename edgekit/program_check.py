@@ -38,6 +38,19 @@ def check(
     _Check(program, signature, graphs, tensors, where).all()
 
 
+def check_preparation(program: Program, signature: Signature, name: str, made: Signature, where: str) -> None:
+    """Raise Broken unless all that the preparation `name` makes is an input of the program that is not streamed."""
+    streamed = program.stream.feeds if program.stream else {}
+    whole = {t.name: Type(t.dtype, t.shape) for t in signature.inputs if t.name not in streamed}
+    for t in made.outputs:
+        if t.name not in whole:
+            taken = ", ".join(f"'{n}'" for n in whole) or "none"
+            raise Broken(f"{where}: the preparation '{name}' makes '{t.name}', which is no input that is given whole; there are: {taken}")
+        if not whole[t.name].fits(Type(t.dtype, t.shape)):
+            found = Type(t.dtype, t.shape)
+            raise Broken(f"{where}: the preparation '{name}' makes '{t.name}' as {found}, but the program takes {whole[t.name]}")
+
+
 class _Check:
     def __init__(
         self, program: Program, signature: Signature, graphs: Mapping[str, Signature], tensors: Mapping[str, np.ndarray],
@@ -94,6 +107,8 @@ class _Check:
         for name, join in stream.joins.items():
             if name not in outputs or name not in self.known:
                 raise self.broken(f"joins '{name}', which is no output or is never written")
+            if join.delay and join.how != "concat":
+                raise self.broken(f"joins '{name}' by {join.how} with a delay of {join.delay}, but only concat has one")
             shape = list(self.known[name].shape)
             if join.how == "concat":
                 if join.axis >= len(shape):

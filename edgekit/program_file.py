@@ -166,9 +166,11 @@ class _Reader:
                 window = self.whole(g["window"], 1, 2**31 - 1, f"{at}.feeds.{name}.window")
                 feeds[name] = Feed(axis, window, self.whole(g["hop"], 1, window, f"{at}.feeds.{name}.hop"))
         for name, join in self.names(f["joins"], f"{at}.joins").items():
-            g = self.object(join, ("axis", "how"), f"{at}.joins.{name}")
+            g = self.object(join, ("axis", "how", "delay"), f"{at}.joins.{name}")
             how = self.one_of(g["how"], ("concat", "stack", "last"), f"{at}.joins.{name}.how")
-            joins[name] = Join(how, self.whole(g["axis"], 0, 15, f"{at}.joins.{name}.axis"))
+            axis = self.whole(g["axis"], 0, 15, f"{at}.joins.{name}.axis")
+            most = 2**31 - 1 if how == "concat" else 0
+            joins[name] = Join(how, axis, self.whole(g["delay"], 0, most, f"{at}.joins.{name}.delay"))
         phases = self.array(f["phases"], f"{at}.phases")
         if not feeds or not phases:
             raise Broken(f"{self.where}: program: {at} is a stream without feeds or without phases")

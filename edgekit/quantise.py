@@ -24,6 +24,7 @@ from edgekit import files, qdq, registry
 from edgekit.bundle import Bundle, Manifest, new_bundle, open_bundle
 from edgekit.errors import EdgekitError
 from edgekit.parts import Arrays, Runtime
+from edgekit.prepares import copy_prepares
 from edgekit.program import Program
 from edgekit.qdq import Choice
 from edgekit.record import record
@@ -98,6 +99,7 @@ class Trials:
         with new_bundle(out, manifest, goldens, self.source.tensors()) as draft:
             for name, graph in self.graphs(choice).items():
                 (draft / manifest.graphs[name].file).write_bytes(graph.SerializeToString(deterministic=True))
+            copy_prepares(self.source, manifest, draft)
         return open_bundle(out)
 
     def trial(self, choice: Choice) -> Trial:
@@ -118,8 +120,10 @@ class Trials:
         expected = expected if expected is not None else self.expected
         floats = [n for n, v in expected.items() if v.dtype.kind == "f"]
         worst = min((sqnr_db(expected[n], got[n]) for n in floats), default=200.0)
-        # Scores of classes lie along the last axis of (batch, classes) or (batch, steps, classes); the last axis of pictures is their width.
-        rows = [n for n in floats if expected[n].ndim in (2, 3) and expected[n].shape[-1] > 1]
+        # Scores of classes lie along the last axis of (batch, classes) or (batch, steps, classes); the last axis of pictures is their
+        # width, that of a sampled signal its time.
+        signals = {t.name for t in self.source.manifest.signature.outputs if t.rate_hz}
+        rows = [n for n in floats if expected[n].ndim in (2, 3) and expected[n].shape[-1] > 1 and n not in signals]
         same = min((float((expected[n].argmax(-1) == got[n].argmax(-1)).mean()) for n in rows), default=None)
         return Trial(choice, worst, same)
 
@@ -189,7 +193,8 @@ class Trials:
         return dataclasses.replace(self.source.manifest, graphs=graphs, files={})
 
     def _draft(self, choice: Choice, folder: Path) -> Bundle:
-        return self.write(choice, folder / "bundle", dataclasses.replace(self.plain, precision="int8"))
+        # A form is tried without its preparations, which would only be copied.
+        return self.write(choice, folder / "bundle", dataclasses.replace(self.plain, precision="int8", prepares=()))
 
     def _free_batch(self) -> bool:
         first = self.source.manifest.signature.inputs[0].shape

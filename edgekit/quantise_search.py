@@ -187,7 +187,7 @@ def _missed(found: Mapping[str, Any], promise: float) -> str:
 
 def _floors(trials: Trials, choice: Choice) -> dict[str, float]:
     """Per output, the signal to noise on the golden inputs here, less FLOOR_DB."""
-    manifest = dataclasses.replace(trials.plain, precision="int8")
+    manifest = dataclasses.replace(trials.plain, precision="int8", prepares=())
     with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
         draft = trials.write(choice, Path(folder) / "bundle", manifest)
         return {n: db - FLOOR_DB for n, db in golden_sqnr_db(draft, "onnxruntime").items()}

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekit import files, labelled, registry
 from edgekit import recipe as recipes
-from edgekit.bundle import EVIDENCE, Bundle, golden_files, open_bundle
+from edgekit.bundle import EVIDENCE, Bundle, open_bundle
 from edgekit.device_estimate import DeviceEstimate
 from edgekit.errors import Broken, EdgekitError
 from edgekit.estimate import Estimate
@@ -131,7 +131,7 @@ def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
     return BundleRow(
         label=bundle.label, format=bundle.manifest.format, precision=bundle.manifest.precision,
         folder=str(bundle.folder.relative_to(out)), sha256=bundle.sha256,
-        bytes_total=sum((bundle.folder / f).stat().st_size for f in bundle.manifest.files if not golden_files([f])),
+        bytes_total=bundle.bytes_total,
         verifications=read("verify", VerificationRow.from_json),
         measurements=read("profile", Measurement.from_json),
         imported=read("imported", lambda data: Measurement.from_json({k: v for k, v in data.items() if k != "imported"})),

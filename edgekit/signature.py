@@ -11,6 +11,7 @@ import numpy as np
 from edgekit.errors import Broken, EdgekitError
 
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")
+MOST_HZ = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Tensor:
     shape: tuple[int | str, ...]
     meaning: str = ""  # what the numbers are, with their unit: "pixel intensity, 0..16"
     categories: tuple[int, ...] = ()  # of whole numbers that name categories: how many there are in each place of the last axis; (): any number
+    rate_hz: int = 0  # of a sampled signal: samples a second along the last axis; 0: none
 
     def check(self, value: np.ndarray) -> None:
         """Raise EdgekitError unless `value` has this dtype, a shape that fits, and categories that there are."""
@@ -63,7 +65,8 @@ class Signature:
 
         def plain(t: Tensor) -> dict[str, Any]:
             always = {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "meaning": t.meaning}
-            return always | ({"categories": list(t.categories)} if t.categories else {})
+            sampled = {"rate_hz": t.rate_hz} if t.rate_hz else {}
+            return always | ({"categories": list(t.categories)} if t.categories else {}) | sampled
 
         return {"inputs": [plain(t) for t in self.inputs], "outputs": [plain(t) for t in self.outputs]}
 
@@ -79,7 +82,7 @@ class Signature:
 
 def _tensor(data: Mapping[str, Any], where: str) -> Tensor:
     known = {"name", "dtype", "shape", "meaning"}
-    if set(data) - {"categories"} != known:
+    if set(data) - {"categories", "rate_hz"} != known:
         raise Broken(f"{where}: a tensor has the fields {sorted(known)}, found {sorted(data)}")
     shape_ok = isinstance(data["shape"], list) and all(
         isinstance(n, str) or (isinstance(n, int) and not isinstance(n, bool) and n > 0) for n in data["shape"]
@@ -93,4 +96,8 @@ def _tensor(data: Mapping[str, Any], where: str) -> Tensor:
     ):  # fmt: skip
         rule = "are a number above 0 for each place of the last axis of int32 or int64"
         raise Broken(f"{where}: categories of {data['name']!r} {rule}, found {categories!r}")
-    return Tensor(data["name"], data["dtype"], tuple(data["shape"]), str(data["meaning"]), tuple(categories or ()))
+    rate_hz = data.get("rate_hz")
+    if rate_hz is not None and not (type(rate_hz) is int and 0 < rate_hz <= MOST_HZ and data["shape"]):
+        rule = f"is a whole number from 1 to {MOST_HZ}, of samples along its last axis"
+        raise Broken(f"{where}: rate_hz of {data['name']!r} {rule}, found {rate_hz!r}")
+    return Tensor(data["name"], data["dtype"], tuple(data["shape"]), str(data["meaning"]), tuple(categories or ()), rate_hz or 0)

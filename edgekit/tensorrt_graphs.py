@@ -39,6 +39,11 @@ def check_graphs(bundle: Bundle, version: Version, wishes: Any) -> list[CheckedG
     manifest = bundle.manifest
     if not isinstance(wishes, Mapping):
         raise EdgekitError(f"profiles are given as {wishes!r}; give them by free size, as in {{\"batch\": [1, 8, 32]}}, or by input")
+    if manifest.prepares:  # said before a plan is built, which takes minutes
+        raise EdgekitError(
+            f"'{manifest.name}' needs its preparation '{manifest.prepares[0]}', which tensorrt bundles do not carry; "
+            "choose onnx, openvino or aotinductor"
+        )
     tensorrt_profiles.check_names(wishes, [g.signature for g in manifest.graphs.values()])
     sizes = tensorrt_profiles.from_goldens([g.inputs for g in bundle.goldens()], manifest.signature)
     found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class Verification:
     golden_samples: int = 0
     sqnr_db: float | None = None  # of the worst output that is rounded on purpose
     pieces_equal: int = 0  # of SPLITS runs of a stream: again, and in pieces of random sizes
+    prepares: Mapping[str, Any] = field(default_factory=dict)  # preparation -> what its own verification says; failures count above
 
     @property
     def passed(self) -> bool:
@@ -60,8 +61,9 @@ def verify(bundle: Bundle, runtime: Runtime, score_limit: int | None = None) -> 
     """Run the golden inputs and the family's test data; score_limit 0 leaves the score out.
 
     With probes every inner tensor is looked at; without, buffers are bound and states stay in the engine. Both ways must
-    give the golden answers.
+    give the golden answers. Preparations are verified as bundles of their own, without a score.
     """
+    prepares = {n: verify(bundle.preparation(n), runtime, 0) for n in bundle.manifest.prepares}
     goldens = bundle.goldens()
     with ExitStack() as stack:
         plain = stack.enter_context(runtime.open(bundle))
@@ -79,9 +81,11 @@ def verify(bundle: Bundle, runtime: Runtime, score_limit: int | None = None) -> 
             f"the score on {samples} samples is {score:.4f}, the trained network's {reference:.4f}; "
             f"allowed is a loss of {allowed.score_drop:g}"
         )
+    found.failures += [f"preparation '{n}': {failure}" for n, v in prepares.items() for failure in v.failures]
     return Verification(
         runtime=runtime.version(), score=score, score_reference=reference, score_samples=samples, note=note,
-        golden_samples=sum(_samples(g) for g in goldens), pieces_equal=pieces, **found.fields(),
+        golden_samples=sum(_samples(g) for g in goldens), pieces_equal=pieces, prepares={n: v.to_json() for n, v in prepares.items()},
+        **found.fields(),
     )  # fmt: skip
 
 

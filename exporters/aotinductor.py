@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError, Missing
 from edgekit.parts import Exporter, Trained, manifest_of
+from edgekit.prepares import export_prepares
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,7 @@ class AotInductor(Exporter):
         with new_bundle(out, manifest, goldens, source.tensors) as draft:
             for name, graph in graphs.items():
                 _compile(source, name, device, draft / graph.file)
+            export_prepares(self, source, draft, options)
         return open_bundle(out)
 
 

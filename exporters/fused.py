@@ -13,6 +13,7 @@ from edgekit.bundle import Bundle, Golden, GraphFile, Lineage, done_already, new
 from edgekit.errors import EdgekitError
 from edgekit.onnx_nodes import Nodes
 from edgekit.parts import Exporter, Trained
+from edgekit.prepares import copy_prepares
 from edgekit.program import MOST_FUSED_STEPS, Affine, Clamp, Operation, Phase, Program, Source, fusable, value
 from edgekit.signature import Signature, Tensor
 
@@ -55,6 +56,7 @@ class Fused(Exporter):
         )  # fmt: skip
         with new_bundle(out, manifest, [_by_step(g) for g in source.goldens()]) as draft:
             (draft / FILE).write_bytes(model.SerializeToString(deterministic=True))
+            copy_prepares(source, manifest, draft)
         return open_bundle(out)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError, Missing
 from edgekit.parts import Exporter, Trained, manifest_of
+from edgekit.prepares import export_prepares
 from edgekit.registry import missing_modules
 from edgekit.signature import Signature
 
@@ -52,6 +53,7 @@ class Onnx(Exporter):
             for graph, file in names.items():
                 proto = self._graph(source, graph, options["opset"])
                 (draft / file).write_bytes(proto.SerializeToString(deterministic=True))
+            export_prepares(self, source, draft, options)
         return open_bundle(out)
 
     def _graph(self, source: Trained, graph: str, opset: int) -> Any:

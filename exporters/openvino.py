@@ -10,6 +10,7 @@ from typing import Any
 from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.errors import EdgekitError
 from edgekit.parts import Exporter, Trained
+from edgekit.prepares import export_prepares
 
 
 class OpenVino(Exporter):
@@ -41,6 +42,7 @@ class OpenVino(Exporter):
                 except RuntimeError as error:
                     last = str(error).strip().splitlines()[-1]
                     raise EdgekitError(f"openvino cannot read {source.graph(name)}: {last}") from None
+            export_prepares(self, source, draft, options)
         return open_bundle(out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,16 +44,19 @@ def decay(*shape: int | str):
 
 def bundle(
     folder: Path, graphs: Mapping[str, tuple[bytes, Signature]], signature: Signature, program: Program,
-    tensors: Mapping[str, np.ndarray] = {}, golden: Golden | None = None,
+    tensors: Mapping[str, np.ndarray] = {}, golden: Golden | None = None, prepares: Mapping[str, Bundle] = {},
 ) -> Bundle:  # fmt: skip
-    """The bundle; without golden answers it holds zeros, which is enough to run it."""
+    """The bundle; without golden answers it holds zeros, which is enough to run it. prepares: name -> a bundle that is copied in."""
     files = {n: GraphFile(f"{n}.onnx", s) for n, (_, s) in graphs.items()}
     zeros = Golden({t.name: np.zeros([n if isinstance(n, int) else 2 for n in t.shape], t.dtype) for t in signature.inputs}, {})
     manifest = Manifest(
         "toy", "onnx", "f32", signature, files, program, GoldenNote("by hand", "by hand"), None,
         Allowed({t.name: 1e-5 for t in signature.outputs if t.dtype == "float32"}), Lineage("toy", "0" * 64, {}, {}),
+        prepares=tuple(prepares),
     )  # fmt: skip
     with new_bundle(folder, manifest, [golden or zeros], tensors) as draft:
         for name, (model, _) in graphs.items():
             (draft / f"{name}.onnx").write_bytes(model)
+        for name, inner in prepares.items():
+            shutil.copytree(inner.folder, draft / name)
     return open_bundle(folder)

@@ -69,6 +69,9 @@ def _show(bundle: Bundle, found: Verification) -> None:
         click.echo(f"  stream    {found.pieces_equal} runs, in pieces of random sizes and begun anew, equal bit for bit")
     if found.exact_mismatches is not None:
         click.echo(f"  integers  {found.exact_mismatches} differ from the integer reference")
+    for name, said in found.prepares.items():
+        gap = f", largest difference {said['output_max_abs']:.3g}" if said["output_max_abs"] is not None else ""
+        click.echo(f"  prepares  {name}: {'verified' if said['passed'] else 'NOT EQUAL'} ({said['golden_samples']} golden inputs){gap}")
     if found.score is not None:
         against = f", trained network {found.score_reference:.4f}" if found.score_reference is not None else ""
         click.echo(f"  score     {found.score:.4f} over {found.score_samples} samples{against}")
@@ -101,6 +104,9 @@ def _show_all(found: list[tuple[Bundle, str, Verification]], absent: dict[str, s
         flips = "-" if not v.spikes_compared else str(v.spike_flips)
         same = "yes" if v.passed else "NO" if v.golden_samples else "refused"
         table.add_row(first, name, same, gap, flips, spikes, str(v.pieces_equal or "-"))
+        for inner, said in v.prepares.items():
+            apart = "-" if said["output_max_abs"] is None else f"{said['output_max_abs']:.1e}"
+            table.add_row(f"  {inner}", "", "yes" if said["passed"] else "NO", apart, "-", "-", "-")
     console = Console(highlight=False)
     console.print(table)
     for bundle, name, v in found:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from edgekit import files, report, roofline
 from edgekit import target as targets
-from edgekit.bundle import Bundle, golden_files, open_bundle
+from edgekit.bundle import Bundle, open_bundle
 from edgekit.candidate import Candidate, Cost, Quantity, front
 from edgekit.device_estimate import DeviceEstimate
 from edgekit.errors import EdgekitError
@@ -111,7 +111,7 @@ def _candidate(cell: Cell, outcomes: Mapping[str, Outcome], verified: Verificati
     base = Candidate(
         name=cell.name, model=cell.model, target=cell.target, device=cell.device or cell.target, runtime="" if cell.estimated else cell.runtime,
         format=cell.label.partition(":")[0], precision=cell.precision, steps=cell.steps or (trained.steps if trained else None),
-        quality=verified.score, latency_ms=None, energy_mj=None, bytes_total=_bytes(bundle), notes=tuple(filter(None, [verified.note])),
+        quality=verified.score, latency_ms=None, energy_mj=None, bytes_total=bundle.bytes_total, notes=tuple(filter(None, [verified.note])),
     )  # fmt: skip
     if m is None:
         return _with_estimate(base, estimate)
@@ -179,10 +179,6 @@ def _result(outcomes: Mapping[str, Outcome], name: str) -> Mapping[str, Any]:
     return found.result or {} if found else {}
 
 
-def _bytes(bundle: Bundle) -> int:
-    return sum((bundle.folder / f).stat().st_size for f in bundle.manifest.files if not golden_files([f]))
-
-
 def _on_a_front(swept: Swept, out: Path) -> tuple[BundleRow, ...]:
     """The measured candidates that a front names, with all that was measured of them: what a reader will choose between. Of energies
     that are only estimated nearly all lie on the front, since their intervals overlap: those say nothing here."""
@@ -197,7 +193,7 @@ def _on_a_front(swept: Swept, out: Path) -> tuple[BundleRow, ...]:
         place = "" if r.cell.device == HERE else f" on {r.cell.device}"
         found.append(BundleRow(
             label=f"{r.cell.model_label} {bundle.label}{place}", format=m.format, precision=m.precision, folder=str(bundle.folder.relative_to(out)),
-            bytes_total=_bytes(bundle), sha256=bundle.sha256, verifications=(VerificationRow.from_json(r.verification.to_json()),),
+            bytes_total=bundle.bytes_total, sha256=bundle.sha256, verifications=(VerificationRow.from_json(r.verification.to_json()),),
             measurements=(r.measurement,), estimates=(), model=m.name, steps=m.model.steps if m.model else None,
         ))  # fmt: skip
     return tuple(found)

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "bundle_data.hpp"
+#include "environment.hpp"
 #include "files.hpp"
 #include "json.hpp"
 #include "program_file.hpp"
@@ -14,21 +15,27 @@ namespace edgekit {
 
 namespace {
 
-constexpr int kFormatVersion = 2;
+constexpr int kFormatVersion = 3;
 constexpr std::size_t kMostJsonBytes = 64u << 20;  // a manifest is a few kilobytes
 
-void list_files(const std::string& folder, const std::string& prefix, std::vector<std::string>* found) {
+using Strings = std::vector<std::string>;
+
+bool holds(const Strings& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+
+// Evidence is no part of a bundle: neither its own nor that of a preparation.
+void list_files(const std::string& folder, const std::string& prefix, const Strings& prepares, Strings* found) {
   DIR* dir = ::opendir((folder + "/" + prefix).c_str());
   if (!dir) return;
   while (const dirent* entry = ::readdir(dir)) {
     const std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
     const std::string relative = prefix + name;
-    if (prefix.empty() && (name == "evidence" || name == "bundle.json")) continue;
+    if (prefix.empty() && name == "bundle.json") continue;
+    if (name == "evidence" && (prefix.empty() || holds(prepares, prefix.substr(0, prefix.size() - 1)))) continue;
     if (name.rfind(".draft-", 0) == 0) continue;
     struct stat info {};
     if (::lstat((folder + "/" + relative).c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
-      list_files(folder, relative + "/", found);
+      list_files(folder, relative + "/", prepares, found);
     } else {
       found->push_back(relative);
     }
@@ -47,11 +54,11 @@ bool inside(const std::string& name) {
   return true;
 }
 
-// Every file is there, none else is, and each has its hash.
-void check_files(const std::string& folder, const Json& listed) {
-  std::vector<std::string> there;
-  list_files(folder, "", &there);
-  std::vector<std::string> wanted;
+// Every file is there, none else is, and each has its hash. proven: hashes of files that were compared already, by name.
+void check_files(const std::string& folder, const Json& listed, const Strings& prepares, const std::map<std::string, std::string>& proven) {
+  Strings there;
+  list_files(folder, "", prepares, &there);
+  Strings wanted;
   for (const auto& [name, hash] : listed.items()) {
     if (!inside(name)) throw Status("the file '" + name + "' would lie outside the bundle");
     text(hash, "files." + name);
@@ -59,13 +66,14 @@ void check_files(const std::string& folder, const Json& listed) {
   }
   std::sort(there.begin(), there.end());
   std::sort(wanted.begin(), wanted.end());
-  std::vector<std::string> odd;
+  Strings odd;
   std::set_symmetric_difference(there.begin(), there.end(), wanted.begin(), wanted.end(), std::back_inserter(odd));
   if (!odd.empty()) throw Status("the files differ from what bundle.json lists: " + odd[0] + "; export the bundle again");
   for (const auto& [name, hash] : listed.items()) {
-    auto bytes = read_file(folder + "/" + name);
+    const auto known = proven.find(name);
+    auto bytes = known == proven.end() ? read_file(folder + "/" + name) : Result<std::string>(std::string());
     if (!bytes) throw bytes.status();
-    if (sha256(*bytes) != hash.get<std::string>()) {
+    if ((known == proven.end() ? sha256(*bytes) : known->second) != hash.get<std::string>()) {
       throw Status(folder + "/" + name + " was changed after the bundle was made; export the bundle again");
     }
   }
@@ -74,7 +82,7 @@ void check_files(const std::string& folder, const Json& listed) {
 void read_manifest(const Json& data, BundleData* out) {
   object(data,
          {"format_version", "name", "format", "precision", "signature", "graphs", "program", "golden", "model", "allowed",
-          "lineage", "variant", "details", "files"},
+          "lineage", "variant", "details", "prepares", "files"},
          "bundle.json");
   out->name = text(data["name"], "name", true);
   out->format = text(data["format"], "format");
@@ -91,6 +99,10 @@ void read_manifest(const Json& data, BundleData* out) {
     out->graphs[name] = made;
   }
   out->program = read_program(data["program"]);
+  if (!data["model"].is_null()) {
+    const Json& model = names(data["model"], "model");
+    out->checkpoint_sha256 = model.contains("checkpoint_sha256") ? text(model["checkpoint_sha256"], "model.checkpoint_sha256") : "";
+  }
   const Json& allowed = object(data["allowed"], {"output_max_abs", "near_threshold", "score_drop", "exact", "sqnr_db"}, "allowed");
   for (const auto& [name, limit] : names(allowed["output_max_abs"], "output_max_abs").items()) {
     out->output_max_abs[name] = number(limit, name);
@@ -109,6 +121,57 @@ void read_manifest(const Json& data, BundleData* out) {
   });
 }
 
+Strings read_prepares(const Json& data) {
+  Strings found;
+  for (const Json& entry : array(data["prepares"], "prepares")) {
+    const std::string name = text(entry, "prepares");
+    const bool plain = name.find('/') == std::string::npos && name != "evidence" && !holds(found, name);
+    if (!plain || !data["files"].contains(name + "/bundle.json")) {
+      throw Status("the preparation '" + name + "' must be a folder of the bundle, named once, whose bundle.json is listed in 'files'");
+    }
+    found.push_back(name);
+  }
+  return found;
+}
+
+// The hashes of the files in a folder of the bundle, by their names there.
+std::map<std::string, std::string> hashes_within(const Json& files, const std::string& folder) {
+  std::map<std::string, std::string> found;
+  for (const auto& [name, hash] : files.items()) {
+    if (name.rfind(folder + "/", 0) == 0) found[name.substr(folder.size() + 1)] = hash.get<std::string>();
+  }
+  return found;
+}
+
+bool could_be(const Port& a, const Port& b) {
+  if (a.dtype != b.dtype || a.shape.size() != b.shape.size()) return false;
+  for (std::size_t i = 0; i < a.shape.size(); ++i) {
+    const bool fixed = a.shape[i].name.empty() && b.shape[i].name.empty();
+    if (fixed && a.shape[i].size != b.shape[i].size) return false;
+  }
+  return true;
+}
+
+// All that a preparation makes is an input that is given whole, and no other preparation makes it.
+void check_preparation(const BundleData& outer, const std::string& name, const BundleData& inner, Strings* made) {
+  if (inner.format != outer.format) {
+    throw Status("the preparation '" + name + "' is of format " + inner.format + ", the bundle of " + outer.format + "; export it again");
+  }
+  for (const Port& output : inner.outputs) {
+    const auto taken = std::find_if(outer.inputs.begin(), outer.inputs.end(), [&](const Port& p) { return p.name == output.name; });
+    const bool streamed = outer.program.stream && outer.program.stream->feeds.count(output.name);
+    if (taken == outer.inputs.end() || streamed) {
+      throw Status("the preparation '" + name + "' makes '" + output.name + "', which is no input that is given whole");
+    }
+    if (!could_be(*taken, output)) {
+      throw Status("the preparation '" + name + "' makes '" + output.name + "' as " + name_of(output.dtype) + " " + text_of(output.shape) +
+                   ", but the program takes " + name_of(taken->dtype) + " " + text_of(taken->shape));
+    }
+    if (holds(*made, output.name)) throw Status("two preparations make '" + output.name + "'; one must be left out");
+    made->push_back(output.name);
+  }
+}
+
 }  // namespace
 
 bool graph_loops(const Program& program, const std::string& graph) {
@@ -125,7 +188,9 @@ bool graph_loops(const Program& program, const std::string& graph) {
   return false;
 }
 
-Result<Bundle> Bundle::open(const std::string& folder) {
+Result<Bundle> Bundle::open(const std::string& folder) { return open(folder, nullptr); }
+
+Result<Bundle> Bundle::open(const std::string& folder, const std::map<std::string, std::string>* proven) {
   const std::string path = folder + "/bundle.json";
   auto bytes = read_file(path);
   if (!bytes) return Status("no bundle in " + folder + ": " + bytes.status().text());
@@ -142,8 +207,19 @@ Result<Bundle> Bundle::open(const std::string& folder) {
                     "; export it again, or use the edgekit that made it");
     }
     if (!data.contains("files")) refuse("files", "an object");
-    check_files(folder, names(data["files"], "files"));
+    const Json& files = names(data["files"], "files");
+    const Strings prepares = data.contains("prepares") ? read_prepares(data) : Strings();
+    if (proven && !prepares.empty()) throw Status("a preparation has none of its own, but this one names " + prepares[0]);
+    check_files(folder, files, prepares, proven ? *proven : std::map<std::string, std::string>());
     read_manifest(data, made.get());
+    Strings outputs;
+    for (const std::string& name : prepares) {
+      const auto own = hashes_within(files, name);
+      auto inner = open(folder + "/" + name, &own);
+      if (!inner) return inner.status();
+      check_preparation(*made, name, *inner->data(), &outputs);
+      made->prepares.emplace(name, *inner);
+    }
     if (data["files"].contains("tensors.safetensors")) {
       auto tensors = read_safetensors(folder + "/tensors.safetensors");
       if (!tensors) return tensors.status();
@@ -164,12 +240,27 @@ const std::string& Bundle::format() const { return data_->format; }
 bool Bundle::streams() const { return data_->program.stream.has_value(); }
 std::uint64_t Bundle::seed() const { return data_->program.seed; }
 
+std::vector<std::string> Bundle::prepares() const {
+  Strings found;
+  for (const auto& [name, bundle] : data_->prepares) {
+    (void)bundle;
+    found.push_back(name);
+  }
+  return found;
+}
+
+Result<Bundle> Bundle::preparation(const std::string& name) const {
+  const auto found = data_->prepares.find(name);
+  if (found == data_->prepares.end()) return Status("'" + data_->name + "' has no preparation '" + name + "'");
+  return found->second;
+}
+
 namespace {
 
 std::vector<TensorInfo> infos(const std::vector<Port>& ports) {
   std::vector<TensorInfo> found;
   for (const Port& port : ports) {
-    TensorInfo info{port.name, port.dtype, {}, {}, port.meaning};
+    TensorInfo info{port.name, port.dtype, {}, {}, port.meaning, port.rate_hz, 0};
     for (const Dim& dim : port.shape) {
       info.shape.push_back(dim.name.empty() ? dim.size : -1);
       info.names.push_back(dim.name);
@@ -182,6 +273,15 @@ std::vector<TensorInfo> infos(const std::vector<Port>& ports) {
 }  // namespace
 
 std::vector<TensorInfo> Bundle::inputs() const { return infos(data_->inputs); }
-std::vector<TensorInfo> Bundle::outputs() const { return infos(data_->outputs); }
+
+std::vector<TensorInfo> Bundle::outputs() const {
+  std::vector<TensorInfo> found = infos(data_->outputs);
+  for (TensorInfo& info : found) {
+    if (!streams()) break;
+    const auto join = data_->program.stream->joins.find(info.name);
+    if (join != data_->program.stream->joins.end()) info.delay = join->second.delay;
+  }
+  return found;
+}
 
 }  // namespace edgekit

@@ -16,6 +16,8 @@ struct BundleData {
   bool exact = false;
   std::string inference_precision;  // openvino
   std::vector<std::string> goldens;  // file names
+  std::string checkpoint_sha256;     // of the trained model; empty where edgekit did not train it
+  std::map<std::string, Bundle> prepares;  // subfolders, each a bundle that makes inputs of this one
 };
 
 // True where the graph's probes have a leading axis of calls.

@@ -13,14 +13,22 @@ using Json = nlohmann::json;
 
 [[noreturn]] inline void refuse(const std::string& at, const std::string& wanted) { throw Status(at + " must be " + wanted); }
 
-inline const Json& object(const Json& data, std::initializer_list<const char*> names, const std::string& at) {
+// Every one of `names` is there, some of `may_be` are, and nothing else.
+inline const Json& object(const Json& data, std::initializer_list<const char*> names, std::initializer_list<const char*> may_be,
+                          const std::string& at) {
   std::string wanted;
   for (const char* name : names) wanted += (wanted.empty() ? "" : ", ") + std::string(name);
-  if (!data.is_object() || data.size() != names.size()) refuse(at, "an object of " + wanted);
+  std::size_t count = names.size();
+  for (const char* name : may_be) count += data.is_object() && data.contains(name);
+  if (!data.is_object() || data.size() != count) refuse(at, "an object of " + wanted);
   for (const char* name : names) {
     if (!data.contains(name)) refuse(at, "an object of " + wanted);
   }
   return data;
+}
+
+inline const Json& object(const Json& data, std::initializer_list<const char*> names, const std::string& at) {
+  return object(data, names, {}, at);
 }
 
 inline std::string text(const Json& data, const std::string& at, bool may_be_empty = false) {

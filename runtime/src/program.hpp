@@ -68,6 +68,7 @@ struct Join {
   enum class How { kConcat, kStack, kLast };
   How how = How::kConcat;
   int axis = 0;
+  std::int64_t delay = 0;  // of concat: element k + delay belongs to element k of the input; the first ones to nothing
 };
 
 struct Stream {
@@ -90,6 +91,7 @@ struct Port {
   DimShape shape;
   std::string meaning;
   std::vector<std::int64_t> categories;  // of each place of the last axis, how many there are; empty: any number
+  std::int64_t rate_hz = 0;              // of a sampled signal, along its last axis; 0: none
 };
 
 struct GraphFile {

@@ -148,16 +148,18 @@ Stream stream(const Json& data, const std::string& at) {
     made.feeds[name] = f;
   }
   for (const auto& [name, join] : names(data["joins"], at + ".joins").items()) {
-    object(join, {"axis", "how"}, at + ".joins." + name);
-    const std::string how = text(join["how"], at + ".joins." + name);
+    const std::string here = at + ".joins." + name;
+    object(join, {"axis", "how", "delay"}, here);
+    const std::string how = text(join["how"], here);
     Join j;
-    j.axis = static_cast<int>(whole(join["axis"], 0, kMostAxis, at + ".joins." + name));
+    j.axis = static_cast<int>(whole(join["axis"], 0, kMostAxis, here));
+    j.delay = static_cast<std::int64_t>(whole(join["delay"], 0, how == "concat" ? kMostSteps : 0, here + ".delay"));
     if (how == "stack") {
       j.how = Join::How::kStack;
     } else if (how == "last") {
       j.how = Join::How::kLast;
     } else if (how != "concat") {
-      refuse(at + ".joins." + name, "concat, stack or last");
+      refuse(here, "concat, stack or last");
     }
     made.joins[name] = j;
   }
@@ -175,13 +177,14 @@ Stream stream(const Json& data, const std::string& at) {
 std::vector<Port> read_ports(const Json& data, const std::string& at) {
   std::vector<Port> ports;
   for (const Json& t : array(data, at)) {
-    const bool named = t.is_object() && t.contains("categories");
-    if (named) {
-      object(t, {"name", "dtype", "shape", "meaning", "categories"}, at);
-    } else {
-      object(t, {"name", "dtype", "shape", "meaning"}, at);
+    const bool named = t.is_object() && t.contains("categories"), sampled = t.is_object() && t.contains("rate_hz");
+    object(t, {"name", "dtype", "shape", "meaning"}, {"categories", "rate_hz"}, at);
+    Port port{text(t["name"], at), dtype(t["dtype"], at), shape(t["shape"], at), text(t["meaning"], at, true), {}, 0};
+    if (sampled) {
+      const std::string where = at + "." + port.name + ".rate_hz";
+      port.rate_hz = static_cast<std::int64_t>(whole(t["rate_hz"], 1, kMostSteps, where));
+      if (port.shape.empty()) refuse(where, "of a tensor with an axis");
     }
-    Port port{text(t["name"], at), dtype(t["dtype"], at), shape(t["shape"], at), text(t["meaning"], at, true), {}};
     if (named) {
       const std::string where = at + "." + port.name + ".categories";
       for (const Json& n : array(t["categories"], where)) {

@@ -97,13 +97,16 @@ class Tensor {
 using Inputs = std::map<std::string, TensorView>;
 using Tensors = std::map<std::string, Tensor>;
 
-// One input or output: a size of -1 is free and has a name in `names`.
+// One input or output: a size of -1 is free and has a name in `names`. Of a sampled signal, its samples a second along the
+// last axis. Of an output that a stream joins, by how many elements it comes late: its first `delay` elements answer to nothing.
 struct TensorInfo {
   std::string name;
   DType dtype = DType::kFloat32;
   Shape shape;
   std::vector<std::string> names;
   std::string meaning;
+  std::int64_t rate_hz = 0;
+  std::int64_t delay = 0;
 };
 
 struct BundleData;   // the parsed bundle
@@ -119,9 +122,13 @@ class Bundle {
   std::uint64_t seed() const;
   std::vector<TensorInfo> inputs() const;
   std::vector<TensorInfo> outputs() const;
+  std::vector<std::string> prepares() const;                      // names of its preparations
+  Result<Bundle> preparation(const std::string& name) const;      // a bundle whose answers are inputs of this one
   std::shared_ptr<const BundleData> data() const { return data_; }
 
  private:
+  // proven: hashes of the files of a preparation, compared when the bundle around it was opened.
+  static Result<Bundle> open(const std::string& folder, const std::map<std::string, std::string>* proven);
   std::shared_ptr<const BundleData> data_;
 };
 
