@@ -181,7 +181,8 @@ def _clips(asked: list[dict[str, Any]], kept: dict[str, np.ndarray]) -> tuple[Cl
 def _load(path: Path) -> dict[str, np.ndarray] | None:
     """What the cache holds, or None; a damaged file is as good as none, since it can be made again."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # From memory: numpy leaves a damaged file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             return {name: file[name] for name in ("samples", "lengths", "phones", "words", "word_counts")}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None

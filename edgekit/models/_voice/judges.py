@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -148,11 +150,12 @@ def median_pitch_error_semitones(judge: PitchJudge, out: np.ndarray, target_enro
 def _weights(name: str) -> dict[str, np.ndarray]:
     path: Path = data.require("models") / name
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # From memory: numpy leaves a damaged file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise EdgekitError(f"{path.parent} has no {name}; complete the folder from where the data came from") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise Broken(f"{path} is not a file of weights ({error}); get it again") from None
 
 
