@@ -125,7 +125,7 @@ def test_the_cpp_runner_writes_the_same_pixels(doubled: Bundle, tmp_path: Path) 
         np.testing.assert_array_equal(opened((tmp_path / "p.png").read_bytes()), picture_grid.grid(x + x, columns))
     for wrong, says in (
         (("--output", "numbers=p.png"), "'numbers': a PNG holds pictures float32 [batch, 1 or 3, height, width] in -1..1, found float64 [300, 3, 4, 6]"),
-        (("--output", "image=p.jpg"), "--output takes .safetensors, .npy or .png"), (("--columns", "-1"), "--columns takes a number"),
+        (("--output", "image=p.jpg"), "--output takes .safetensors, .npy, .wav or .png"), (("--columns", "-1"), "--columns takes a number"),
     ):  # fmt: skip
         failed = cpp_run(doubled, "--input", tmp_path / "x.npy", *wrong)
         assert failed.returncode == 2 and failed.stderr.startswith("error: ") and says in failed.stderr, failed.stderr

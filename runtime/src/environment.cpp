@@ -19,6 +19,14 @@ std::optional<Shape> resolved(const DimShape& shape, const Sizes& sizes) {
   return found;
 }
 
+bool fits(const Port& port, const TensorView& value) {
+  if (value.dtype != port.dtype || value.shape.size() != port.shape.size()) return false;
+  for (std::size_t i = 0; i < value.shape.size(); ++i) {
+    if (port.shape[i].name.empty() && port.shape[i].size != value.shape[i]) return false;
+  }
+  return true;
+}
+
 std::string text_of(const DimShape& shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) {

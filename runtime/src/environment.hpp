@@ -13,6 +13,7 @@ using Sizes = std::map<std::string, std::int64_t>;
 
 std::optional<Shape> resolved(const DimShape& shape, const Sizes& sizes);
 std::string text_of(const DimShape& shape);
+bool fits(const Port& port, const TensorView& value);  // dtype, rank and the sizes that are fixed
 
 // A named value. Without known sizes it is `free`: it takes arrays of any size.
 class Slot {

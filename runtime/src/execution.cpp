@@ -7,14 +7,6 @@ namespace edgekit {
 
 namespace {
 
-bool fits(const Port& port, const TensorView& value) {
-  if (value.dtype != port.dtype || value.shape.size() != port.shape.size()) return false;
-  for (std::size_t i = 0; i < value.shape.size(); ++i) {
-    if (port.shape[i].name.empty() && port.shape[i].size != value.shape[i]) return false;
-  }
-  return true;
-}
-
 // What is wrong with numbers that name categories; empty where they are all there. ONNX would take -1 for the last one.
 std::string strange_category(const Port& port, const TensorView& value) {
   const std::size_t places = port.categories.size();

@@ -73,7 +73,7 @@ Tensor tensor(const Json& entry, const std::string& at, const char* data, std::u
 
 }  // namespace
 
-Result<Tensors> parse_safetensors(const std::string& bytes, const std::string& where) {
+Result<Tensors> parse_safetensors(const std::string& bytes, const std::string& where, Facts* facts) {
   if (bytes.size() < 8) return Status(where + ": not a safetensors file, it has " + std::to_string(bytes.size()) + " bytes");
   std::uint64_t header = 0;
   for (int i = 7; i >= 0; --i) header = header << 8 | static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
@@ -89,7 +89,13 @@ Result<Tensors> parse_safetensors(const std::string& bytes, const std::string& w
   std::vector<Span> spans;
   try {
     for (const auto& [name, entry] : data.items()) {
-      if (name == "__metadata__") continue;
+      if (name == "__metadata__") {
+        for (const auto& [key, value] : names(entry, "the metadata").items()) {
+          const std::string said = text(value, "the metadata '" + key + "'", true);
+          if (facts) (*facts)[key] = said;
+        }
+        continue;
+      }
       Span span{};
       tensors.emplace(name, tensor(entry, "'" + name + "'", bytes.data() + 8 + header, size, &span));
       spans.push_back(span);
@@ -109,14 +115,15 @@ Result<Tensors> parse_safetensors(const std::string& bytes, const std::string& w
   return tensors;
 }
 
-Result<Tensors> read_safetensors(const std::string& path) {
+Result<Tensors> read_safetensors(const std::string& path, Facts* facts) {
   auto bytes = read_file(path);
   if (!bytes) return bytes.status();
-  return parse_safetensors(*bytes, path);
+  return parse_safetensors(*bytes, path, facts);
 }
 
-Status write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors) {
+Status write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors, const Facts& facts) {
   Json header = Json::object();
+  if (!facts.empty()) header["__metadata__"] = facts;
   std::uint64_t at = 0;
   // Largest values first, as the format asks, so that every tensor is aligned.
   std::vector<std::pair<std::string, TensorView>> order(tensors.begin(), tensors.end());

@@ -7,10 +7,12 @@
 
 namespace edgekit {
 
-Result<Tensors> read_safetensors(const std::string& path);
-Result<Tensors> parse_safetensors(const std::string& bytes, const std::string& where);
+using Facts = std::map<std::string, std::string>;  // texts of the header, beside the tensors
+
+Result<Tensors> read_safetensors(const std::string& path, Facts* facts = nullptr);
+Result<Tensors> parse_safetensors(const std::string& bytes, const std::string& where, Facts* facts = nullptr);
 
 // Written to a temporary file beside `path` and renamed.
-Status write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors);
+Status write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors, const Facts& facts = {});
 
 }  // namespace edgekit

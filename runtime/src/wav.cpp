@@ -1,4 +1,7 @@
-// RIFF WAVE files: PCM of 8, 16, 24 or 32 bits, or float32, as samples in -1..1.
+// RIFF WAVE files: PCM of 8, 16, 24 or 32 bits, or float32, as samples in -1..1; written as PCM of 16 bits.
+#include "wav.hpp"
+
+#include <cmath>
 #include <cstring>
 
 #include "files.hpp"
@@ -27,7 +30,40 @@ float sample(const std::string& bytes, std::size_t at, unsigned bits, unsigned f
   return static_cast<float>(shifted) / 2147483648.0f;
 }
 
+std::string bytes_of(std::size_t value, int size) {
+  std::string made;
+  for (int i = 0; i < size; ++i) made.push_back(static_cast<char>(value >> (8 * i)));
+  return made;
+}
+
 }  // namespace
+
+std::int16_t pcm_of(float sample) {
+  // 32767 on both sides: silence stays 0, and the sign of a sample never changes.
+  const float clipped = sample < -1 ? -1.0f : sample > 1 ? 1.0f : sample;
+  return static_cast<std::int16_t>(std::nearbyint(clipped * 32767.0f));
+}
+
+Status write_wav(const std::string& path, const TensorView& samples, int rate_hz) {
+  const std::size_t count = samples.count();
+  const bool mono = !samples.shape.empty() && samples.shape.back() == static_cast<std::int64_t>(count);
+  if (samples.dtype != DType::kFloat32 || !mono) {
+    return Status("a WAVE file takes float32 of one channel, found " + std::string(name_of(samples.dtype)) + " " + text_of(samples.shape));
+  }
+  if (rate_hz < 1 || count > 0x7FFFFFF0u / 2) return Status("a WAVE file takes a rate above 0 and less than 2 GiB of samples");
+  const auto rate = static_cast<std::size_t>(rate_hz);
+  std::string bytes = "RIFF" + bytes_of(36 + 2 * count, 4) + "WAVEfmt " + bytes_of(16, 4) + bytes_of(kPcm, 2) + bytes_of(1, 2) +
+                      bytes_of(rate, 4) + bytes_of(2 * rate, 4) + bytes_of(2, 2) + bytes_of(16, 2) + "data" + bytes_of(2 * count, 4);
+  bytes.reserve(bytes.size() + 2 * count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const float sample_value = samples.as<float>()[i];
+    if (!std::isfinite(sample_value)) return Status("the samples are not finite, which no WAVE file can say");
+    const auto value = static_cast<std::uint16_t>(pcm_of(sample_value));
+    bytes.push_back(static_cast<char>(value));
+    bytes.push_back(static_cast<char>(value >> 8));
+  }
+  return write_file(path, bytes);
+}
 
 Result<Sound> read_wav(const std::string& path) {
   auto bytes = read_file(path);

@@ -65,6 +65,15 @@ std::string safetensors() {
   return *bytes;
 }
 
+void facts_lie_beside_the_tensors() {
+  Tensor x(DType::kFloat32, {2});
+  MUST(write_safetensors(kFolder + "/v", {{"x", x.view()}}, {{"of", "a \"name\""}}));
+  Facts facts;
+  auto again = read_safetensors(kFolder + "/v", &facts);
+  MUST(again.status());
+  CHECK(again->size() == 1 && facts.size() == 1 && facts["of"] == "a \"name\"");
+}
+
 std::string headed(const std::string& header, const std::string& data) {
   std::string made;
   for (int i = 0; i < 8; ++i) made.push_back(static_cast<char>(header.size() >> (8 * i)));
@@ -89,6 +98,8 @@ void safetensors_refuses_every_lie() {
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,4]}})", four, "larger than its file"));
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"more":1}})", four, "object of"));
   CHECK(refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", four, "offsets say otherwise"));
+  CHECK(refused(R"({"__metadata__":{"of":7}})", "", "the metadata 'of' must be a name"));
+  CHECK(refused(R"({"__metadata__":["of"]})", "", "the metadata must be an object"));
 }
 
 // Whatever the bytes, there is an answer or a sentence.
@@ -168,6 +179,23 @@ void waves_of_every_kind_are_read() {
   survives_damage(wave(1, 1, 16, half16), "d.wav", [](const std::string& path) { (void)read_wav(path); });
 }
 
+void waves_are_written_as_they_are_read() {
+  const std::string path = kFolder + "/w.wav";
+  Tensor samples(DType::kFloat32, {1, 5});
+  const float values[] = {0.0f, 0.5f, -0.5f, 2.0f, -2.0f}, wanted[] = {0, 16384, -16384, 32767, -32767};  // 16383.5 goes to the even one
+  std::memcpy(samples.data(), values, sizeof values);
+  MUST(write_wav(path, samples.view(), 24000));
+  auto again = read_wav(path);
+  MUST(again.status());
+  CHECK(again->rate_hz == 24000 && again->channels == 1 && again->samples.count() == 5);
+  for (int i = 0; i < 5; ++i) CHECK(again->samples.as<float>()[i] * 32768.0f == wanted[i]);
+  samples.as<float>()[3] = NAN;
+  CHECK(says(write_wav(path, samples.view(), 24000), "not finite"));
+  CHECK(says(write_wav(path, Tensor(DType::kFloat32, {2, 5}).view(), 24000), "one channel, found float32 [2, 5]"));
+  CHECK(says(write_wav(path, Tensor(DType::kInt32, {5}).view(), 24000), "one channel, found int32 [5]"));
+  CHECK(says(write_wav(path, Tensor(DType::kFloat32, {5}).view(), 0), "a rate above 0"));
+}
+
 }  // namespace
 
 int main() {
@@ -179,5 +207,7 @@ int main() {
   npy_is_read_as_it_was_written();
   png_takes_pictures_and_nothing_else();
   waves_of_every_kind_are_read();
+  waves_are_written_as_they_are_read();
+  facts_lie_beside_the_tensors();
   CHECK(says(read_file(kFolder).status(), "no regular file") && says(write_file(kFolder + "/no/where", ""), "cannot write"));
 }

@@ -10,10 +10,17 @@ const char* const kHelp =
     "edgekit-run BUNDLE [options]: run a bundle with its loop, without Python\n"
     "\n"
     "  --input FILE.safetensors       all inputs by name; or [NAME=]FILE.npy, [NAME=]FILE.wav (NAME where there are several)\n"
-    "  --output FILE.safetensors      all answers by name; or [NAME=]FILE.npy; or [NAME=]FILE.png, a grid of pictures in -1..1\n"
+    "  --wav FILE.wav                 the input that is a sampled signal; answers are cut to be in time with it\n"
+    "  --voice FILE                   what --make-voice wrote: the inputs that the bundle's preparation makes\n"
+    "  --make-voice FILE.wav          run the preparation alone on this sound; --output FILE.voice, default: beside the sound\n"
+    "  --output FILE.safetensors      all answers by name; or [NAME=]FILE.npy; [NAME=]FILE.wav, a sampled signal;\n"
+    "                                 [NAME=]FILE.png, a grid of pictures in -1..1; --out is the same\n"
     "    --columns N                  pictures in a row of it; default 0: about square\n"
     "  --chunks 100,37                push a stream in pieces of these sizes, again and again\n"
     "  --stream                       push one chunk at a time, print each answer as a line of JSON as it comes\n"
+    "  --pcm                          sound from stdin to stdout as it comes: raw signed 16-bit little-endian mono, as in\n"
+    "                                 arecord -r 16000 -f S16_LE -c 1 -t raw | edgekit-run BUNDLE --voice t.voice --pcm |\n"
+    "                                 aplay -r 16000 -f S16_LE -c 1 -t raw\n"
     "  --golden                       run the golden inputs and compare; JSON; exit code 1 when an answer differs\n"
     "  --bench SECONDS                time runs (of a stream: pushes of one chunk) on the golden inputs; JSON\n"
     "  --profile SECONDS              time single queries until they are steady, and then as long; needs --samples; JSON\n"
@@ -79,7 +86,16 @@ Status fit_together(const Arguments& made) {
   const bool timed = made.profile_s > 0 || made.energy_s > 0;
   if (made.pin && made.options.threads != 1) return Status("--pin keeps one thread on one core: it goes with --threads 1");
   if (!timed && (made.pin || !made.watched.empty())) return Status("--pin and --watch are for --profile and --energy; see --help");
-  if (timed + (made.bench_s > 0) + made.golden + made.stream > 1) return Status("one of --golden, --stream, --bench and --profile at a time");
+  const bool voice = !made.make_voice.empty();
+  if (timed + (made.bench_s > 0) + made.golden + made.stream + made.pcm + voice > 1) {
+    return Status("one of --golden, --stream, --pcm, --make-voice, --bench and --profile at a time");
+  }
+  if (voice && (!made.inputs.empty() || !made.voice.empty() || !made.wav.empty() || made.outputs.size() > 1)) {
+    return Status("--make-voice makes one voice and runs nothing else: of the other files it takes one --output");
+  }
+  if (made.pcm && (!made.wav.empty() || !made.outputs.empty() || !made.chunks.empty())) {
+    return Status("--pcm reads sound from stdin and writes it to stdout: leave --wav, --output and --chunks out");
+  }
   return {};
 }
 
@@ -91,7 +107,7 @@ Result<Arguments> read_arguments(int count, char** words) {
     const std::string word = words[i];
     const auto flag = [&](const char* name, bool* into) { return word == name && (*into = true); };
     if (flag("--help", &made.help) || flag("-h", &made.help) || flag("--version", &made.version) || flag("--golden", &made.golden) ||
-        flag("--stream", &made.stream) || flag("--probes", &made.options.probes)) {
+        flag("--stream", &made.stream) || flag("--pcm", &made.pcm) || flag("--probes", &made.options.probes)) {
       continue;
     }
     if (word.rfind("--", 0) != 0) {
@@ -104,8 +120,10 @@ Result<Arguments> read_arguments(int count, char** words) {
     std::uint64_t number = 0;
     if (word == "--input") {
       made.inputs.push_back(value);
-    } else if (word == "--output") {
+    } else if (word == "--output" || word == "--out") {
       made.outputs.push_back(value);
+    } else if (word == "--voice" || word == "--wav" || word == "--make-voice") {
+      (word == "--voice" ? made.voice : word == "--wav" ? made.wav : made.make_voice) = value;
     } else if (word == "--engine") {
       made.options.engine = value;
     } else if (word == "--library") {

@@ -20,9 +20,10 @@ struct Arguments {
   Options options;
   std::optional<std::uint64_t> seed;
   std::vector<std::string> inputs, outputs;  // [NAME=]FILE
+  std::string voice, wav, make_voice;        // files
   int columns = 0;                           // of a grid of pictures; 0: about square
   std::vector<std::int64_t> chunks;
-  bool stream = false, golden = false, help = false, version = false;
+  bool stream = false, pcm = false, golden = false, help = false, version = false;
   double bench_s = 0, profile_s = 0, energy_s = 0, warmup_cap_s = 1;
   std::string samples;
   std::optional<int> pin;  // a core; -1: the last that may be used

@@ -5,78 +5,14 @@
 #include "bundle_data.hpp"
 #include "golden.hpp"
 #include "json.hpp"
-#include "safetensors.hpp"
+#include "pcm.hpp"
+#include "run_files.hpp"
+#include "sound.hpp"
 #include "timing.hpp"
 
 namespace edgekit {
 
 namespace {
-
-bool ends(const std::string& text, const std::string& with) {
-  return text.size() >= with.size() && text.compare(text.size() - with.size(), with.size(), with) == 0;
-}
-
-// [NAME=]FILE; without a name there must be one tensor only.
-Result<std::pair<std::string, std::string>> named(const std::string& word, const std::vector<TensorInfo>& tensors, const char* side) {
-  const std::size_t equals = word.find('=');
-  const std::string name = equals == std::string::npos ? "" : word.substr(0, equals);
-  std::string all;
-  for (const TensorInfo& t : tensors) {
-    if (t.name == name) return std::make_pair(name, word.substr(equals + 1));
-    all += (all.empty() ? "" : ", ") + t.name;
-  }
-  if (equals == std::string::npos && tensors.size() == 1) return std::make_pair(tensors[0].name, word);
-  if (equals == std::string::npos) return Status("this bundle has the " + std::string(side) + "s " + all + "; say which: NAME=" + word);
-  return Status("no " + std::string(side) + " '" + name + "'; there are: " + all);
-}
-
-Result<Tensors> read_inputs(const Bundle& bundle, const Arguments& arguments) {
-  Tensors inputs;
-  for (const std::string& word : arguments.inputs) {
-    if (ends(word, ".safetensors")) {
-      auto all = read_safetensors(word);
-      if (!all) return all.status();
-      for (auto& [name, tensor] : *all) inputs[name] = std::move(tensor);
-      continue;
-    }
-    auto found = named(word, bundle.inputs(), "input");
-    if (!found) return found.status();
-    if (ends(found->second, ".wav")) {
-      auto sound = read_wav(found->second);
-      if (!sound) return sound.status();
-      std::fprintf(stderr, "%s: %d Hz, %d channel%s, %.2f s\n", found->second.c_str(), sound->rate_hz, sound->channels,
-                   sound->channels == 1 ? "" : "s averaged", static_cast<double>(sound->samples.count()) / std::max(1, sound->rate_hz));
-      inputs[found->first] = std::move(sound->samples);
-    } else if (ends(found->second, ".npy")) {
-      auto array = read_npy(found->second);
-      if (!array) return array.status();
-      inputs[found->first] = std::move(*array);
-    } else {
-      return Status("--input takes .safetensors, .npy or .wav, found '" + word + "'");
-    }
-  }
-  return inputs;
-}
-
-Status write_outputs(const Bundle& bundle, const Arguments& arguments, const Tensors& answers) {
-  for (const std::string& word : arguments.outputs) {
-    if (ends(word, ".safetensors")) {
-      if (Status s = write_safetensors(word, views(answers)); !s) return s;
-      continue;
-    }
-    auto found = named(word, bundle.outputs(), "output");
-    if (!found) return found.status();
-    const auto answer = answers.find(found->first);
-    if (answer == answers.end()) return Status("there is no answer '" + found->first + "': the stream ran no chunk");
-    const bool picture = ends(found->second, ".png");
-    if (!picture && !ends(found->second, ".npy")) return Status("--output takes .safetensors, .npy or .png, found '" + word + "'");
-    const TensorView view = answer->second.view();
-    if (Status s = picture ? write_png(found->second, view, arguments.columns) : write_npy(found->second, view); !s) {
-      return Status("'" + found->first + "': " + s.text());
-    }
-  }
-  return {};
-}
 
 Json values(const Tensor& tensor) {
   Json made = Json::array();
@@ -132,17 +68,27 @@ Result<int> work(const Arguments& arguments) {
     if (Status s = arguments.bench_s > 0 ? bench(*bundle, arguments) : profile(*bundle, arguments); !s) return s;
     return 0;
   }
-  auto inputs = read_inputs(*bundle, arguments);
-  if (!inputs) return inputs.status();
+  if (!arguments.make_voice.empty()) {
+    if (Status s = make_voice(*bundle, arguments); !s) return s;
+    return 0;
+  }
+  auto given = read_inputs(*bundle, arguments);
+  if (!given) return given.status();
+  const Inputs inputs = views(given->tensors);
   auto session = Session::open(*bundle, arguments.options);
   if (!session) return session.status();
   const std::uint64_t seed = arguments.seed.value_or(bundle->seed());
   if (arguments.stream) {
-    if (Status s = stream(*bundle, &*session, views(*inputs), seed); !s) return s;
+    if (Status s = stream(*bundle, &*session, inputs, seed); !s) return s;
     return 0;
   }
-  auto answers = run_pieces(*bundle, &*session, views(*inputs), arguments.chunks, seed);
+  if (arguments.pcm) {
+    if (Status s = pipe_pcm(*bundle, &*session, inputs, seed); !s) return s;
+    return 0;
+  }
+  auto answers = run_pieces(*bundle, &*session, inputs, arguments.chunks, seed);
   if (!answers) return answers.status();
+  in_time(*bundle, *given, &*answers);
   if (arguments.outputs.empty()) print(*answers);
   if (Status s = write_outputs(*bundle, arguments, *answers); !s) return s;
   return 0;

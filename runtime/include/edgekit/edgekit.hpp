@@ -150,6 +150,11 @@ struct Sound {
   int channels = 0;                          // of the file
 };
 Result<Sound> read_wav(const std::string& path);
+// float32 of one channel, [n] or [1, n], as PCM of 16 bits; beyond -1..1 is clipped.
+Status write_wav(const std::string& path, const TensorView& samples, int rate_hz);
+// A voice: what the preparations of a bundle made, as inputs for it and for every bundle of the same trained model.
+Result<Tensors> read_voice(const Bundle& bundle, const std::string& path);
+Status write_voice(const Bundle& bundle, const std::string& path, const Tensors& made);
 
 // A program at work: one at a time a thread. Answers stay valid until the next call of the session.
 class Session {
