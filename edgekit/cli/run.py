@@ -2,73 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekit.cli._common import folder_argument, json_option, print_json
 
+if TYPE_CHECKING:
+    import numpy as np
+
+FILE = click.Path(path_type=Path)
+
 
 @click.command("run")
 @folder_argument("bundle")
-@click.option("--input", "inputs", required=True, type=click.Path(path_type=Path), help="An .npz of all inputs by name.")
-@click.option("--output", "outputs", multiple=True, help="An .npz for the answers; or [NAME=]FILE.png: a grid of pictures. Default: printed.")
+@click.option("--input", "inputs", type=FILE, help="An .npz of inputs by name: all that --voice and --wav do not give.")
+@click.option("--wav", type=FILE, help="A sound file as the input that is a sampled signal; answers are cut to be in time with it.")
+@click.option("--voice", type=FILE, help="What --make-voice wrote: the inputs that the bundle's preparation makes.")
+@click.option("--make-voice", type=FILE, help="Run the preparation alone on this sound file; --output FILE.voice. Default: beside the sound.")
+@click.option("--output", "--out", "outputs", multiple=True,
+              help="An .npz for the answers; [NAME=]FILE.wav: a sound; [NAME=]FILE.png: a grid of pictures. Default: printed.")  # fmt: skip
 @click.option("--columns", default=0, type=click.IntRange(0, 4096), help="Pictures in a row of a PNG. Default: about square.")
 @click.option("--runtime", default="", help="An engine, see `edgekit parts`. Default: the format's own.")
 @click.option("--seed", default=None, type=click.IntRange(min=0), help="Of the program's noise. Default: the bundle's.")
 @json_option
-def command(  # noqa: PLR0913 - the options of the command
-    bundle: Path, inputs: Path, outputs: tuple[str, ...], columns: int, runtime: str, seed: int | None, as_json: bool
-) -> None:
+def command(  # noqa: PLR0913, PLR0917 - the options of the command
+    bundle: Path, inputs: Path | None, wav: Path | None, voice: Path | None, make_voice: Path | None, outputs: tuple[str, ...],
+    columns: int, runtime: str, seed: int | None, as_json: bool,
+) -> None:  # fmt: skip
     """Run BUNDLE with its whole loop on inputs of your own; a stream is given in one piece."""
-    import io
-
-    import numpy as np
-
-    from edgekit import examine, files, picture_grid
+    from edgekit import examine, run_files, voice_file
     from edgekit.bundle import open_bundle
-    from edgekit.errors import EdgekitError
 
     opened = open_bundle(bundle)
-    places = [_place(o, [t.name for t in opened.manifest.signature.outputs]) for o in outputs]
-    try:
-        with inputs.open("rb") as file, np.load(file, allow_pickle=False) as packed:
-            arrays = {name: packed[name] for name in packed.files}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise EdgekitError(f"{inputs} is no .npz of arrays ({error}); write one with numpy.savez, inputs by name") from None
-    with examine.runtime_of(opened, runtime).open(opened) as session:
-        answers = session.run(arrays, seed)
-    for name, path in places:
-        if name:
-            try:
-                picture_grid.write_png(path, picture_grid.grid(answers[name], columns))
-            except EdgekitError as error:
-                raise EdgekitError(f"'{name}': {error}") from None
+    if make_voice is not None:
+        if inputs or wav or voice or len(outputs) > 1:
+            raise click.UsageError("--make-voice makes one voice and runs nothing else: of the other files it takes one --output")
+        made = voice_file.make_voice(opened, make_voice, Path(outputs[0]) if outputs else None, runtime)
+        if as_json:
+            print_json({"voice": str(made)})
         else:
-            packed_answers = io.BytesIO()
-            np.savez(packed_answers, allow_pickle=False, **answers)
-            files.write_bytes(path, packed_answers.getvalue())
+            click.echo(f"voice: {made}; use it: edgekit run {bundle} --voice {made} --wav IN.wav --output OUT.wav")
+        return
+    places = [run_files.place_of(o, opened) for o in outputs]
+    given = run_files.read_inputs(opened, inputs, voice, wav)
+    with examine.runtime_of(opened, runtime).open(opened) as session:
+        answers = given.in_time(session.run(given.arrays, seed))
+    for place in places:
+        place.write(answers, columns)
+    _tell(answers, [str(p.path) for p in places], as_json)
+
+
+def _tell(answers: Mapping[str, np.ndarray], paths: list[str], as_json: bool) -> None:
     if as_json:
         print_json({n: {"dtype": v.dtype.name, "shape": list(v.shape), "values": v.tolist()} for n, v in answers.items()})
-    elif places:
+    elif paths:
         told = ", ".join(f"{n} {v.dtype} {list(v.shape)}" for n, v in answers.items())
-        click.echo(f"answers: {', '.join(str(path) for _, path in places)} ({told})")
+        click.echo(f"answers: {', '.join(paths)} ({told})")
     else:
         for name, answer in answers.items():
             click.echo(f"{name} {answer.dtype} {list(answer.shape)}\n{answer}")
-
-
-def _place(word: str, outputs: list[str]) -> tuple[str, Path]:
-    """(output, file) of [NAME=]FILE.png; no output for an .npz, which holds all of them."""
-    from edgekit.errors import EdgekitError, no_such
-
-    if not word.endswith(".png"):
-        return "", Path(word)
-    name, given, file = word.partition("=")
-    if given and name in outputs:
-        return name, Path(file)
-    if not given and len(outputs) == 1:
-        return outputs[0], Path(word)
-    if not given:
-        raise EdgekitError(f"this bundle has the outputs {', '.join(outputs)}; say which: NAME={word}")
-    raise no_such("output", name, outputs)
