@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bundle import EVIDENCE, Bundle, Manifest
-from edgekit.parts import Exporter, Trained
+from edgekit.parts import Arrays, Exporter, Runtime, Trained
 
 
 def export_prepares(part: Exporter, source: Trained | Bundle, draft: Path, options: Mapping[str, Any]) -> None:
@@ -26,3 +26,15 @@ def copy_prepares(source: Bundle, manifest: Manifest, draft: Path) -> None:
     again and again, since a preparation runs once."""
     for name in manifest.prepares:
         shutil.copytree(source.folder / name, draft / name, ignore=lambda folder, names: {EVIDENCE} & set(names))
+
+
+def completed(bundle: Bundle, arrays: Arrays, runtime: Runtime) -> dict[str, Any]:
+    """The inputs of a program from arrays that hold, instead of what a preparation makes, what it makes that of; others stay as they are."""
+    found = dict(arrays)
+    for name in bundle.manifest.prepares:
+        inner = bundle.preparation(name)
+        wanted = [t.name for t in inner.manifest.signature.inputs]
+        if all(n in found for n in wanted):
+            with runtime.open(inner, threads=1) as session:
+                found |= session.run({n: found.pop(n) for n in wanted})
+    return found

@@ -24,7 +24,7 @@ from edgekit import files, qdq, registry
 from edgekit.bundle import Bundle, Manifest, new_bundle, open_bundle
 from edgekit.errors import EdgekitError
 from edgekit.parts import Arrays, Runtime
-from edgekit.prepares import copy_prepares
+from edgekit.prepares import completed, copy_prepares
 from edgekit.program import Program
 from edgekit.qdq import Choice
 from edgekit.record import record
@@ -205,7 +205,9 @@ class Trials:
         count = len(next(iter(arrays.values())))
         size = min(BATCH, count) if self._free_batch() else int(first[0]) if first else 1
         whole = count - count % size  # onnxruntime's histograms want batches of one size
-        return [{n: np.ascontiguousarray(v[at : at + size]) for n, v in arrays.items()} for at in range(0, whole, size)]
+        runtime = registry.find(Runtime, "onnxruntime")
+        cut = [{n: np.ascontiguousarray(v[at : at + size]) for n, v in arrays.items()} for at in range(0, whole, size)]
+        return [completed(self.source, batch, runtime) for batch in cut]
 
 
 NOISIER_DB = 6.0  # twice the noise amplitude

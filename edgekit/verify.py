@@ -13,6 +13,7 @@ import numpy as np
 from edgekit.bundle import Bundle, Golden
 from edgekit.errors import EdgekitError
 from edgekit.parts import Runtime, Session
+from edgekit.prepares import completed
 from edgekit.task import task_of
 
 SPLITS = 4  # a stream is run once more whole and three times in pieces
@@ -288,7 +289,8 @@ def _score(
     if model is None or not model.score_samples:
         return None, None, 0, "no score: edgekit knows no task for this model; --test FILE.npz gives one"
     try:
-        score = task_of(model).score(model, session.run, runtime.most_scored if limit is None else limit)
+        most = runtime.most_scored if limit is None else limit
+        score = task_of(model).score(model, lambda given: session.run(completed(bundle, given, runtime)), most)
     except EdgekitError as error:
         return None, None, 0, f"no score: {error}"
     whole = score.samples == model.score_samples

@@ -21,7 +21,7 @@ WIDTHS_HZ = np.array([(90, 110, 170)] * 8 + [(1200, 900, 900), (2500, 2500, 2500
 PULSES = np.array([0, 1, 1, 1, 1, 1, 0.4, 0.6, 0, 0])
 NOISE = np.array([0.0005, 0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.12, 0.06])
 SEGMENT_FRAMES = (3, 7)  # of a phone
-CLIP_FRAMES = (60, 80)
+CLIP_FRAMES = (110, 140)
 STEP, WINDOW = HOP // 2, HOP  # samples: the filter moves every 10 ms
 FFT, OVERLAP = 640, 4  # a block covers OVERLAP steps: the window, and twice as much for the resonances to ring
 LEVEL = 0.06  # root mean square of a clip
@@ -29,7 +29,7 @@ LEVEL = 0.06  # root mean square of a clip
 
 @lru_cache(maxsize=8)
 def generated(count: int = 60, speakers: int = 6, seed: int = 0) -> tuple[Clip, ...]:
-    """`count` clips of 1.2 to 1.6 s at 16 kHz by `speakers` voices in turn, women and men by turns; the same for the same arguments.
+    """`count` clips of 2.2 to 2.8 s at 16 kHz by `speakers` voices in turn, women and men by turns; the same for the same arguments.
 
     A voice is a pitch (women 170 to 240 Hz, men 90 to 140 Hz), a factor on all formants (1.08 to 1.22, 0.86 to 1.0) and a tilt. Every
     10 ms, pulses at f0 and white noise, as loud as the phone has them, pass its resonances,

@@ -1,0 +1,98 @@
+"""How the semantic networks learn: phones of synthetic speech, one vector for one frame under any voice, and the teacher's word for real speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgekit.errors import EdgekitError
+from edgekit.models._voice.features import Running
+from edgekit.models._voice.frames import NO_PHONE, Frames, crops, warped
+from edgekit.models._voice.learner import own
+from edgekit.models._voice.semantic import LOOK_AHEAD, SemanticEncoder, SemanticTeacher
+from edgekit.models._voice.spectra import BANDS, FLOOR
+
+LENGTH = 100  # frames of a piece: 2 s, as long as the shortest public recordings
+SKIP = 20  # first frames of a piece that are not judged: the running mean has not settled
+WARPS = tuple(float(w) for w in np.round(np.geomspace(0.8, 1.25, 15), 4))
+TILT_NATS = 2.0  # a smooth change of the spectrum of up to so much: another microphone or room
+NOISE_NATS = (-16.0, -9.0)  # log power of white noise that is added
+ANCHORS = 24  # frames of a piece that are told apart by the contrastive loss
+TEMPERATURE = 0.15
+CONTRAST = 0.5  # weights, by the study of this recipe in small
+DISTIL = 1.0
+UPDATES = 50  # in an epoch
+
+
+class SemanticTask:
+    """Half of a batch is synthetic speech, half real. Without a teacher: what the teacher itself learns."""
+
+    def __init__(self, frames: Frames, running: Running, teacher: SemanticTeacher | None) -> None:
+        self.frames, self.running, self.teacher = frames, running, teacher
+        known = np.maximum.reduceat(frames.phones, frames.starts[:-1]) != NO_PHONE
+        long = frames.lengths >= LENGTH
+        self.synthetic, self.real = np.flatnonzero(known & long), np.flatnonzero(~known & long)
+        if not len(self.synthetic):
+            raise EdgekitError(f"no made speech lasts {LENGTH} frames; the semantic encoder learns phones from it")
+        self.late = 0 if teacher is None else LOOK_AHEAD
+
+    def batches(self, split: Literal["train", "validation"], epoch: int, seed: int, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+        """(bands of one pseudo-speaker, of another, as they are: (N, LENGTH, BANDS); voiced, log pitch; phones (N, LENGTH))."""
+        rng = np.random.default_rng((seed, epoch if split == "train" else 0, split == "train"))
+        for _ in range(UPDATES if split == "train" else 4):
+            half = max(1, batch_size // 2)
+            parts = [crops(self.frames, which, half, LENGTH, rng) for which in (self.synthetic, self.real) if len(which)]
+            rows = np.concatenate([p.rows for p in parts])
+            views = [self._view(rows, rng) for _ in range(2)]
+            plain = self.frames.bands(rows.reshape(-1)).reshape(*rows.shape, BANDS)
+            pitch = [torch.from_numpy(a[rows][..., None]) for a in (self.frames.voiced, self.frames.log_hz)]
+            yield *(torch.from_numpy(v) for v in (*views, plain)), *pitch, torch.from_numpy(self.frames.phones[rows])
+
+    def _view(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The bands of pieces as other speakers, rooms and microphones would give them: float32 (N, LENGTH, BANDS)."""
+        made = np.empty((*rows.shape, BANDS), np.float32)
+        bins = np.linspace(0, 1, self.frames.magnitude.shape[1])
+        for i, row in enumerate(rows):
+            magnitude = self.frames.magnitude[row].astype(np.float32)
+            wave = rng.uniform(-1, 1, 3) * TILT_NATS / 2
+            tilt = sum(w * np.cos(np.pi * (k + 1) * bins) for k, w in enumerate(wave))
+            power = magnitude * magnitude * np.exp(tilt).astype(np.float32) + np.exp(np.float32(rng.uniform(*NOISE_NATS)))
+            made[i] = np.log(power @ warped(WARPS[rng.integers(len(WARPS))]) + np.float32(FLOOR)) + np.float32(rng.uniform(-1.5, 1.5))
+        return made
+
+    def loss(self, module: Any, batch: tuple[Tensor, ...]) -> Tensor:
+        """Cross entropy of phones, the contrastive loss, and what the teacher says of real speech."""
+        first, second, plain, voiced, log_hz, phones = batch
+        net: SemanticEncoder | SemanticTeacher = own(module).net
+        with torch.no_grad():
+            heard = [self.running(v, voiced, log_hz)[0] for v in (first, second)]
+        vectors = [module(h)[0] for h in heard]
+        logits = [net.phone(v) for v in vectors]
+        target = F.pad(phones, (self.late, 0), value=NO_PHONE)[:, : phones.shape[1]].clone()
+        target[:, :SKIP] = NO_PHONE
+        total = sum(F.cross_entropy(lo.transpose(1, 2), target, ignore_index=NO_PHONE) for lo in logits) / 2
+        total = total + CONTRAST * contrast(net.match(vectors[0])[:, SKIP:], net.match(vectors[1])[:, SKIP:])
+        if self.teacher is not None:
+            with torch.no_grad():
+                said = self.teacher.phone(self.teacher(self.running(plain, voiced, log_hz)[0])[0]).softmax(-1)
+                said = F.pad(said, (0, 0, self.late, 0))[:, SKIP : phones.shape[1]]
+            total = total + DISTIL * sum(-(said * lo.log_softmax(-1)[:, SKIP:]).sum(-1).mean() for lo in logits) / 2
+        return total
+
+    def score(self, module: Any, batch: tuple[Tensor, ...]) -> Tensor:
+        """Minus the loss of a batch, times its size."""
+        return -self.loss(module, batch) * len(batch[0])
+
+
+def contrast(a: Tensor, b: Tensor) -> Tensor:
+    """InfoNCE within a piece: a frame of `a` (N, T, D) is to be nearest to the same frame of `b` among ANCHORS."""
+    places = torch.linspace(0, a.shape[1] - 1, ANCHORS).long() if not torch.is_grad_enabled() else torch.randperm(a.shape[1])[:ANCHORS]
+    x, y = F.normalize(a[:, places], dim=-1), F.normalize(b[:, places], dim=-1)
+    logits = x @ y.transpose(1, 2) / TEMPERATURE
+    same = torch.arange(ANCHORS).expand(len(x), -1)
+    return (F.cross_entropy(logits.transpose(1, 2), same) + F.cross_entropy(logits, same)) / 2
