@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from edgekit.models._voice.voices import Voices, voices_of
 from edgekit.models._voice.whole import Whole
 from edgekit.parts import Score
 
+Net = TypeVar("Net", bound=torch.nn.Module)
 # Linear layers of a converter that take in or give out, which Muon leaves alone.
 GIVEN_OUT = ("foresight", "predictor.pitch", "predictor.heads", "predictor.latent.3", "semantic", "acoustic")
 STRING = "fsdd"  # the set of single digits, which are learned as strings: a digit alone is shorter than a piece
@@ -202,7 +203,8 @@ class Fit:
 
 def loaded_teacher(checkpoint: Checkpoint) -> SemanticTeacher:
     """The teacher of a stage, in eval mode."""
-    return _filled(SemanticTeacher(int(checkpoint.facts["phones"])), checkpoint)
+    net = SemanticTeacher(int(checkpoint.facts["phones"]))
+    return _filled(net, checkpoint)
 
 
 def loaded_encoder(checkpoint: Checkpoint) -> tuple[SemanticEncoder, Running]:
@@ -223,7 +225,7 @@ def loaded_converter(checkpoint: Checkpoint, network: Structure) -> Converter:
     return _filled(Converter(network, checkpoint.state()["predictor.books"]), checkpoint)
 
 
-def _filled(net: Any, checkpoint: Checkpoint) -> Any:
+def _filled(net: Net, checkpoint: Checkpoint) -> Net:
     net.load_state_dict(checkpoint.state())
     return net.eval().requires_grad_(False)
 

@@ -26,7 +26,7 @@ class Stages:
         """recipe: the options of the family, a dataclass; stored with every stage."""
         self.split = split
         self._stages = Plain(family, recipe, out, progress, {"pictures": split.sha256}, fabric)
-        self.seconds, self.stored = self._stages.seconds, self._stages.stored
+        self.seconds, self.stored, self.recipe = self._stages.seconds, self._stages.stored, self._stages.recipe
 
     def teacher(self, seed: int, plan: Plan, width: int) -> Checkpoint:
         """A network of `width` that learns the training pictures from nothing."""

@@ -6,6 +6,8 @@ convolutions, residual quantiser, causal convolutions) around a synthesiser in p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -49,11 +51,12 @@ class SourceFilterCodec(nn.Module):
         self.register_buffer("mean", torch.zeros(BANDS))
         self.register_buffer("deviation", torch.ones(BANDS))
 
-    def encode(self, bands: Tensor, tails: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+    def encode(self, bands: Tensor, tails: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Log-mel bands (N, T, BANDS) -> latents (N, T, LATENT), and the tails for what follows."""
-        return self.encoder((bands - self.mean) / self.deviation, tails)
+        found: tuple[Tensor, list[Tensor]] = self.encoder((bands - self.mean) / self.deviation, tails)
+        return found
 
-    def gains(self, latents: Tensor, tokens: Tensor, tails: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+    def gains(self, latents: Tensor, tokens: Tensor, tails: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Latents and int64 pitch tokens (N, T) -> log gains (N, T, 2, 2 BANDS) of the subframes' pulses and noise, and the tails."""
         found, after = self.decoder(torch.cat([latents, self.token(tokens)], -1), tails)
         # Half the bands' mean: gains are of amplitude, bands of power. A new codec then begins about as loud as speech.

@@ -41,7 +41,7 @@ class ConvStack(nn.Module):
     def state_shapes(self) -> list[tuple[int, int]]:
         """(channels, columns) of each tail, in their order."""
         every = [self.first, *self.convs]
-        return [(int(c.inputs), int(c.reach)) for c in every]  # type: ignore[arg-type]
+        return [(int(c.inputs), int(c.reach)) for c in every]
 
     def blank(self, batch: int) -> list[Tensor]:
         """The tails before the beginning of a signal."""

@@ -48,7 +48,8 @@ class Converter(nn.Module):
 
     def acoustics(self, latents: Tensor, tokens: Tensor) -> Tensor:
         """Latents (N, T, LATENT) and tokens (N, T) as the trunk sees them (N, T, width)."""
-        return self.acoustic(latents) + self.token(tokens)
+        found: Tensor = self.acoustic(latents) + self.token(tokens)
+        return found
 
     def prompt(self, semantic: Tensor, latents: Tensor, tokens: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """A prompt's semantic vectors with side stream (N, P, SEMANTIC + SIDE), latents, tokens, and POOLED (N, POOLED)
@@ -61,7 +62,7 @@ class Converter(nn.Module):
     def inputs(self, said: Tensor, before: Tensor, pooled: Tensor) -> Tensor:
         """said, before (N, T, width): what is said in a frame, and the acoustic frame before it -> positions (N, T x positions, width),
         the last of each frame being the one that predicts it."""
-        voice = self.pooled(pooled)[:, None]
+        voice: Tensor = self.pooled(pooled)[:, None]
         if self.positions == 2:
             return torch.stack([before, said], 2).flatten(1, 2) + voice
         return said + before + voice
@@ -80,7 +81,7 @@ class Converter(nn.Module):
         heard = torch.where(hidden[..., None], self.masked[0], self.semantic(semantic))
         before = F.pad(self.acoustics(latents, tokens), (0, 0, 1, 0))[:, :-1]
         before = torch.where(forgotten[..., None], self.masked[1], before)
-        found = self.trunk(self.inputs(heard, before, pooled), prompt)
+        found: Tensor = self.trunk(self.inputs(heard, before, pooled), prompt)
         return found[:, self.positions - 1 :: self.positions]
 
 

@@ -45,7 +45,8 @@ class Listen(nn.Module):
 
     def forward(self, window: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """(1, WINDOW) and the states -> said (1, SEMANTIC + SIDE), the states after."""
-        return self.heard(self.spectrum(window), *self.pitch(window), states)
+        voiced, log_hz = self.pitch(window)
+        return self.heard(self.spectrum(window), voiced, log_hz, states)
 
     def heard(self, bands: Tensor, voiced: Tensor, log_hz: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The same from bands (1, BANDS), voiced and log_hz (1, 1)."""
@@ -73,7 +74,7 @@ class Heard(nn.Module):
         own = len(self.listen.state_shapes)
         bands, (voiced, log_hz) = self.listen.spectrum(window), self.listen.pitch(window)
         said, *after = self.listen.heard(bands, voiced, log_hz, states[:own])
-        latents, tails = self.codec.encode(bands[:, None], list(states[own:-2]))
+        latents, tails = self.codec.encode(bands[:, None], states[own:-2])
         late, pitch = torch.cat([states[-2], latents], 1), torch.cat([states[-1], torch.cat([voiced, log_hz], -1)[:, None]], 1)
         token = pitch_token(pitch[:, 0, 0], pitch[:, 0, 1])
         return (said, late[:, 0], token, *after, *tails, late[:, 1:], pitch[:, 1:])

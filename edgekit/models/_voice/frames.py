@@ -48,7 +48,8 @@ class Frames:
     def bands(self, rows: np.ndarray | slice, warp: float = 1.0) -> np.ndarray:
         """Log-mel bands float32 (rows, BANDS) of frames whose formants are moved by `warp`."""
         magnitude = self.magnitude[rows].astype(np.float32)
-        return np.log(magnitude * magnitude @ warped(warp) + np.float32(FLOOR))
+        found: np.ndarray = np.log(magnitude * magnitude @ warped(warp) + np.float32(FLOOR))
+        return found
 
 
 @lru_cache(maxsize=64)

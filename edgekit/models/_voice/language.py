@@ -7,7 +7,7 @@ frames; its state at s_t, which has seen s up to t and a before t, predicts a_t.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -52,7 +52,8 @@ class Layer(nn.Module):
         """x (N, T, width) after attention gave (N, heads, T, width / heads)."""
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         y = self.norm2(x)
-        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+        found: Tensor = x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return found
 
 
 class Trunk(nn.Module):
@@ -73,7 +74,7 @@ class Trunk(nn.Module):
         table = self.table[torch.arange(count) % PERIOD]
         causal = torch.ones(count, count, dtype=torch.bool).tril()
         keys, values = [], []
-        for layer in self.layers:
+        for layer in self._each():
             q, k, v = layer.project(x)
             keys.append(k)
             values.append(v)
@@ -87,12 +88,18 @@ class Trunk(nn.Module):
         distance = torch.arange(count)[:, None] - torch.arange(count)
         seen = (distance >= 0) & (distance <= self.window)
         seen = torch.cat([torch.ones(count, prompt[0].shape[3], dtype=torch.bool), seen], 1)
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self._each()):
             q, k, v = layer.project(x)
             # A prompt's keys have no place relative to the stream: queries meet them unturned.
             scores = torch.cat([q @ prompt[0][i].transpose(2, 3), rotated(q, table) @ rotated(k, table).transpose(2, 3)], 3)
             x = layer(x, weighted(scores, seen) @ torch.cat([prompt[1][i], v], 2))
-        return self.norm(x)
+        found: Tensor = self.norm(x)
+        return found
+
+    def _each(self) -> Iterator[Layer]:
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            yield layer
 
     def step(
         self, x: Tensor, prompt: Sequence[Tensor], keys: Tensor, values: Tensor, position: Tensor, filled: Tensor
@@ -106,7 +113,7 @@ class Trunk(nn.Module):
         seen = (distance >= 0) & (distance <= window) & (torch.arange(window + count) >= window - filled)
         seen = torch.cat([torch.ones_like(seen[:, :1]).expand(-1, prompt[0].shape[3]), seen], 1)
         new_keys, new_values = [], []
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self._each()):
             q, k, v = layer.project(x)
             turned = rotated(q, table)
             k, v = torch.cat([keys[i], rotated(k, table)], 2), torch.cat([values[i], v], 2)

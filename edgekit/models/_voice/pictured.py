@@ -33,7 +33,7 @@ def spectrogram(bands: np.ndarray) -> np.ndarray:
 def pictures(whole: Whole, recipe: Mapping[str, Any], out: Path) -> list[dict[str, str]]:
     """Write SHOWN pictures to `out`; their titles, files and captions."""
     sources, targets = material(recipe, "test")
-    found = []
+    found: list[dict[str, str]] = []
     for i in np.linspace(0, len(sources) - 1, SHOWN).astype(int):
         source, target = sources[i], targets[i]
         made = whole.convert(whole.voice(target.samples), source.samples)

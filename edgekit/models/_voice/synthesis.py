@@ -97,6 +97,7 @@ class Synthesis(nn.Module):
         self.register_buffer("forth", torch.tensor(np.concatenate([np.cos(angle), -np.sin(angle)], 1), dtype=torch.float32))
         weight = np.where((np.arange(BINS) == 0) | (np.arange(BINS) == SIZE // 2), 1.0, 2.0) / SIZE
         angle = 2 * np.pi * np.outer(np.arange(BINS), np.arange(SIZE)) / SIZE
+        weight[0] = 0  # pulses point one way: without this a voice would have an offset
         back = np.concatenate([weight[:, None] * np.cos(angle), -weight[:, None] * np.sin(angle)], 0)
         self.register_buffer("back", torch.tensor(back, dtype=torch.float32))
         self.register_buffer("hann", torch.tensor(np.hanning(HOP + 1)[:-1], dtype=torch.float32))

@@ -41,7 +41,7 @@ class Whole:
     @torch.no_grad()
     def measured(self, samples: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Bands (1, T, BANDS), voiced and log pitch (1, T, 1) of the frames, the last one filled with zeros."""
-        padded = F.pad(torch.from_numpy(np.asarray(samples, np.float32))[None], (0, -len(samples) % HOP))
+        padded = F.pad(torch.from_numpy(np.array(samples, np.float32))[None], (0, -len(samples) % HOP))
         seen = windows(padded)
         voiced, log_hz = self.codec.pitch(seen)
         return self.codec.spectrum(seen), voiced, log_hz
@@ -95,7 +95,7 @@ class Whole:
         if self.temperature:
             uniform = torch.from_numpy(np.concatenate([draw("uniform", (1, width), seed, PITCH_NOISE, chunk=t) for t in frames]))
             noise = gumbel_of(uniform)
-        return tuple(x[None] for x in net.predictor(states, noise, self.temperature))  # type: ignore[return-value]
+        return tuple(x[None] for x in net.predictor(states, noise, self.temperature))
 
     @torch.no_grad()
     def sounded(self, latents: Tensor, tokens: Tensor, seed: int = SEED) -> np.ndarray:
