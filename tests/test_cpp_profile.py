@@ -152,7 +152,7 @@ def test_energy_is_idle_then_back_to_back_then_idle(product: Bundle, tmp_path: P
         (("--energy", "1", "--watch-ms", "0"), "--watch-ms takes a number from 1"),
         (("--energy", "1", "--pin", "auto", "--threads", "0"), "--pin keeps one thread on one core"),
         (("--watch", "x"), "--pin and --watch are for --profile and --energy"),
-        (("--golden", "--energy", "1"), "one of --golden, --stream, --bench and --profile at a time"),
+        (("--golden", "--energy", "1"), "one of --golden, --stream, --pcm, --make-voice, --bench and --profile at a time"),
         (("--profile", "0.01", "--samples", "/no/such/folder/s"), "/no/such/folder"),
     ],
 )  # fmt: skip

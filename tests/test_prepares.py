@@ -138,6 +138,12 @@ def test_a_wrong_answer_of_the_inner_bundle_fails_the_outer_one(made: Bundle, tm
     reseal(folder)
     done = subprocess.run([sys.executable, "-m", "edgekit", "verify", str(folder), "--score-limit", "0"], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
+    runner = _cpp_build.runner(cpp.NATIVE)
+    if runner is not None:
+        told = said_by_cpp(runner, folder, "--golden")
+        cases = {c["file"]: c["failures"] for c in json.loads(told.stdout)["cases"]}
+        assert told.returncode == 1 and list(cases) == ["voice/golden.safetensors", "golden.safetensors"]
+        assert cases["golden.safetensors"] == [] and "'gain'" in cases["voice/golden.safetensors"][0]
     assert "prepares  voice: NOT EQUAL" in done.stdout and "preparation 'voice': output 'gain' differs by 0.5" in done.stdout
 
 

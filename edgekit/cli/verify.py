@@ -99,14 +99,12 @@ def _show_all(found: list[tuple[Bundle, str, Verification]], absent: dict[str, s
     shown = None
     for bundle, name, v in found:
         first, shown = "" if bundle is shown else bundle.folder.name, bundle
-        gap = "-" if v.output_max_abs is None else f"{v.output_max_abs:.1e}" if v.output_max_abs else "0"
         spikes = f"{v.spikes_compared:,}" if v.spikes_compared else "-"
         flips = "-" if not v.spikes_compared else str(v.spike_flips)
         same = "yes" if v.passed else "NO" if v.golden_samples else "refused"
-        table.add_row(first, name, same, gap, flips, spikes, str(v.pieces_equal or "-"))
+        table.add_row(first, name, same, _gap(v.output_max_abs), flips, spikes, str(v.pieces_equal or "-"))
         for inner, said in v.prepares.items():
-            apart = "-" if said["output_max_abs"] is None else f"{said['output_max_abs']:.1e}"
-            table.add_row(f"  {inner}", "", "yes" if said["passed"] else "NO", apart, "-", "-", "-")
+            table.add_row(f"  {inner}", "", "yes" if said["passed"] else "NO", _gap(said["output_max_abs"]), "-", "-", "-")
     console = Console(highlight=False)
     console.print(table)
     for bundle, name, v in found:
@@ -116,3 +114,7 @@ def _show_all(found: list[tuple[Bundle, str, Verification]], absent: dict[str, s
         console.print("where f32 itself is no finer than that, say so at the export: --tolerance", markup=False)
     for name, why in absent.items():
         console.print(f"{name} was left out: {why}", markup=False)
+
+
+def _gap(largest: float | None) -> str:
+    return "-" if largest is None else f"{largest:.1e}" if largest else "0"

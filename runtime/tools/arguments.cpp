@@ -21,7 +21,7 @@ const char* const kHelp =
     "  --pcm                          sound from stdin to stdout as it comes: raw signed 16-bit little-endian mono, as in\n"
     "                                 arecord -r 16000 -f S16_LE -c 1 -t raw | edgekit-run BUNDLE --voice t.voice --pcm |\n"
     "                                 aplay -r 16000 -f S16_LE -c 1 -t raw\n"
-    "  --golden                       run the golden inputs and compare; JSON; exit code 1 when an answer differs\n"
+    "  --golden                       run the golden inputs, of preparations too, and compare; JSON; exit code 1 when an answer differs\n"
     "  --bench SECONDS                time runs (of a stream: pushes of one chunk) on the golden inputs; JSON\n"
     "  --profile SECONDS              time single queries until they are steady, and then as long; needs --samples; JSON\n"
     "    --samples FILE.safetensors   a row a sample: start_ns, wall_ns, cpu_ns, preempted\n"

@@ -1,6 +1,7 @@
 // The self-test of a bundle: golden inputs, answers compared by docs/bundle-format.md, section 4.
 #include "golden.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -252,16 +253,17 @@ Result<Inputs> golden_inputs(const Bundle& bundle, Tensors* memory) {
   return Inputs(group(*memory, "inputs"));
 }
 
-Result<int> check_golden(const Bundle& bundle, const Arguments& arguments) {
+namespace {
+
+// A case for every golden file of a bundle; `prefix` stands before its name.
+Status check_cases(const Bundle& bundle, Options options, const std::string& prefix, Json* cases, std::string* engine) {
   const BundleData& data = *bundle.data();
-  Options options = arguments.options;
   auto plain = Session::open(bundle, options);
   if (!plain) return plain.status();
   options.probes = true;
   auto probed = Session::open(bundle, options);
   if (!probed) return probed.status();
-  Json cases = Json::array();
-  bool passed = true;
+  *engine = plain->engine();
   for (const std::string& file : data.goldens) {
     auto golden = read_safetensors(data.folder + "/" + file);
     if (!golden) return golden.status();
@@ -288,11 +290,25 @@ Result<int> check_golden(const Bundle& bundle, const Arguments& arguments) {
       pieces += equal;
       if (!equal) failures.push_back(i ? "the stream answers otherwise when it is pushed in other pieces" : "the stream answers otherwise the second time");
     }
-    cases.push_back({{"file", file}, {"output_max_abs", std::isfinite(worst) ? Json(worst) : Json()}, {"spikes_compared", spikes.compared},
+    cases->push_back({{"file", prefix + file}, {"output_max_abs", std::isfinite(worst) ? Json(worst) : Json()}, {"spikes_compared", spikes.compared},
                      {"spike_flips", spikes.flips}, {"spike_flips_near", spikes.near}, {"pieces_equal", pieces}, {"failures", failures}});
-    passed = passed && failures.empty();
   }
-  const Json found = {{"bundle", data.name}, {"engine", plain->engine()}, {"version", kVersion}, {"passed", passed}, {"cases", cases}};
+  return {};
+}
+
+}  // namespace
+
+Result<int> check_golden(const Bundle& bundle, const Arguments& arguments) {
+  Json cases = Json::array();
+  std::string engine;
+  for (const std::string& name : bundle.prepares()) {
+    auto inner = bundle.preparation(name);
+    if (!inner) return inner.status();
+    if (Status s = check_cases(*inner, arguments.options, name + "/", &cases, &engine); !s) return s;
+  }
+  if (Status s = check_cases(bundle, arguments.options, "", &cases, &engine); !s) return s;
+  const bool passed = std::all_of(cases.begin(), cases.end(), [](const Json& found) { return found["failures"].empty(); });
+  const Json found = {{"bundle", bundle.name()}, {"engine", engine}, {"version", kVersion}, {"passed", passed}, {"cases", cases}};
   std::puts(found.dump(2).c_str());
   return passed ? 0 : 1;
 }
