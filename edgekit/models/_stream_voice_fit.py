@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,21 +44,25 @@ GIVEN_OUT = ("foresight", "predictor.pitch", "predictor.heads", "predictor.laten
 STRING = "fsdd"  # the set of single digits, which are learned as strings: a digit alone is shorter than a piece
 
 
-def training_clips(options: Options) -> tuple[tuple[Clip, ...], int]:
-    """What a recipe learns from, and how many phones the made speech has."""
+Spelled = Callable[[str], list[int]]
+
+
+def training_clips(options: Options) -> tuple[tuple[Clip, ...], int, Spelled | None]:
+    """What a recipe learns from, how many phones the made speech has, and the phones of digits where they are known."""
     d = options.data
     real = part(d.real, "train", d.with_validation) if d.real else ()
     strings = digit_strings([c for c in real if c.corpus == STRING])
     made: tuple[Clip, ...] = ()
+    spelled: Spelled | None = None
     if d.synthetic:
         from edgekit.models._voice import espeak
 
-        made, phones = espeak.synthetic(d.synthetic), len(espeak.PHONES)
+        made, phones, spelled = espeak.synthetic(d.synthetic), len(espeak.PHONES), espeak.spelled
     else:
         from edgekit.models._voice import generated
 
         made, phones = of_part(generated.generated(d.generated), "train"), len(generated.PHONES)
-    return (*(c for c in real if c.corpus != STRING), *strings, *made), phones
+    return (*(c for c in real if c.corpus != STRING), *strings, *made), phones, spelled
 
 
 class Fit:
@@ -66,7 +70,7 @@ class Fit:
 
     def __init__(self, options: Options, out: Path, progress: Progress, fabric: Any) -> None:
         self.options, self.out, self.progress, self.fabric = options, out, progress, fabric
-        clips, self.phones = training_clips(options)
+        clips, self.phones, self.spelled = training_clips(options)
         progress("measuring the speech", 0, 1)
         self.frames: Frames = frames_of(clips)
         self.stages = Stages("stream_voice", options, out, progress, {"speech": self.frames.sha256}, fabric)
@@ -160,11 +164,11 @@ class Fit:
 
         teacher = s.made(
             "teacher", seed, o.training.teacher, [], {},
-            lambda: ((net := Learner(SemanticTeacher(self.phones))), SemanticTask(f, self.running, None)), named(phones=self.phones),
+            lambda: ((net := Learner(SemanticTeacher(self.phones))), SemanticTask(f, self.running, None, self.spelled)), named(phones=self.phones),
         )  # fmt: skip
         encoder = s.made(
             "encoder", seed, o.training.encoder, [teacher], {},
-            lambda: (Learner(SemanticEncoder(self.phones)), SemanticTask(f, self.running, loaded_teacher(teacher))),
+            lambda: (Learner(SemanticEncoder(self.phones)), SemanticTask(f, self.running, loaded_teacher(teacher), self.spelled)),
             named(phones=self.phones, first=first.tolist()),
         )  # fmt: skip
         codec = s.made(

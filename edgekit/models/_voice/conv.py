@@ -29,8 +29,10 @@ class ConvStack(nn.Module):
     convolutions a block.
     """
 
-    def __init__(self, inputs: int, width: int, outputs: int, kernel: int, dilations: Sequence[int]) -> None:
+    def __init__(self, inputs: int, width: int, outputs: int, kernel: int, dilations: Sequence[int], dropout: float = 0.0) -> None:
+        """dropout: share of the channels' values that a training step leaves out before each residual convolution."""
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.first = CausalConv(inputs, width, kernel)
         self.convs = nn.ModuleList(CausalConv(width, width, kernel, d) for d in dilations)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in dilations)
@@ -53,7 +55,7 @@ class ConvStack(nn.Module):
         y, tail = self.first(x.transpose(1, 2), tails[0])
         after = [tail]
         for conv, norm, before in zip(self.convs, self.norms, tails[1:], strict=True):
-            normed = nn.functional.gelu(norm(y.transpose(1, 2))).transpose(1, 2)
+            normed = self.dropout(nn.functional.gelu(norm(y.transpose(1, 2)))).transpose(1, 2)
             more, tail = conv(normed, before)
             y = y + more
             after.append(tail)

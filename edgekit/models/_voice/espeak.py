@@ -31,6 +31,8 @@ PHONES = tuple(_NAMES.split())
 ALIKE = {
     ";": "j", "a#": "@", "aa": "a", "A:": "A@", "O2": "O:", "IR": "3:", "VR": "3:", "aI@": "aI", "aI3": "aI", "i@3": "i@",
 }  # fmt: skip
+# How the digits are spoken, as what is known of recordings whose times are not.
+_SPOKEN = ("z i@ r oU", "w V n", "t u:", "T r i:", "f O:", "f aI v", "s I k s", "s E v @ n", "eI t", "n aI n")
 STRESS = "'%,="  # what a name may begin with
 DIALECTS = ("en", "en-us", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
 WOMEN = ("f1", "f2", "f3", "f4", "f5", "Annie", "Alicia", "Andrea", "anika", "aunty", "belinda", "linda", "steph")
@@ -96,6 +98,11 @@ def phone_of(name: str) -> int:
         if known in PHONES:
             return PHONES.index(known)
     raise Broken(f"espeak-ng names a phone '{name}' that edgekit does not know; install the version that pip install 'edgekit[voice]' gives")
+
+
+def spelled(digits: str) -> list[int]:
+    """The phones of digits spoken one after the other, as places in PHONES, without silence."""
+    return [PHONES.index(p) for d in digits for p in _SPOKEN[int(d)].split()]
 
 
 def _spoken(asked: list[dict[str, Any]]) -> tuple[np.ndarray, dict[str, Any]]:

@@ -16,7 +16,7 @@ from edgekit.models._voice.spectra import BANDS
 
 ACTIVE = 3.5  # nats below the loudest frame, in the mean over bands: a frame below is a pause, and no part of the running means
 FADE = 0.004  # nats that the loudest frame is lowered each frame: 6 dB in 3.5 s
-BEGUN = 40.0  # frames that the first mean counts for
+BEGUN = 20.0  # frames that the first mean counts for
 PITCH_BEGUN = 5.0
 MOST = 400.0  # frames after which a mean forgets: 8 s
 FIRST_HZ = 150.0

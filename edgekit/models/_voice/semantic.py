@@ -17,6 +17,7 @@ from edgekit.models._voice.spectra import BANDS
 LOOK_AHEAD = 2  # frames after a phone's own at which the encoder says it: 40 ms
 WIDTH = 32  # of a semantic vector, the bottleneck
 DILATIONS = (1, 2, 4, 1, 2, 4)
+DROPOUT = 0.1  # synthetic voices are easily learned by heart, and real ones are what counts
 
 
 class SemanticEncoder(nn.Module):
@@ -24,7 +25,7 @@ class SemanticEncoder(nn.Module):
 
     def __init__(self, phones: int, width: int = 128) -> None:
         super().__init__()
-        self.stack = ConvStack(BANDS, width, WIDTH, 5, DILATIONS)
+        self.stack = ConvStack(BANDS, width, WIDTH, 5, DILATIONS, DROPOUT)
         self.phone = nn.Linear(WIDTH, phones)  # while training only
         self.match = nn.Linear(WIDTH, WIDTH)  # into the space of the contrastive loss, while training only
 
@@ -42,13 +43,13 @@ class SemanticTeacher(nn.Module):
         self.first = nn.Conv1d(BANDS, width, 5, padding=2)
         self.convs = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2 * d, dilation=d) for d in DILATIONS)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in DILATIONS)
-        self.last_norm, self.last = nn.LayerNorm(width), nn.Linear(width, WIDTH)
+        self.dropout, self.last_norm, self.last = nn.Dropout(DROPOUT), nn.LayerNorm(width), nn.Linear(width, WIDTH)
         self.phone, self.match = nn.Linear(WIDTH, phones), nn.Linear(WIDTH, WIDTH)
 
     def forward(self, bands: Tensor) -> tuple[Tensor, None]:
         """(N, T, BANDS) -> semantic vectors (N, T, WIDTH)."""
         y = self.first(bands.transpose(1, 2) / 3)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            y = y + conv(nn.functional.gelu(norm(y.transpose(1, 2))).transpose(1, 2))
+            y = y + conv(self.dropout(nn.functional.gelu(norm(y.transpose(1, 2)))).transpose(1, 2))
         found: Tensor = self.last(nn.functional.gelu(self.last_norm(y.transpose(1, 2)))).tanh()
         return found, None

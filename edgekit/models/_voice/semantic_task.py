@@ -1,8 +1,9 @@
-"""How the semantic networks learn: phones of synthetic speech, one vector for one frame under any voice, and the teacher's word for real speech."""
+"""How the semantic networks learn: phones of synthetic speech, digits of real speech, one vector for one frame under any voice, and the
+teacher's word for real speech."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -26,14 +27,20 @@ ANCHORS = 24  # frames of a piece that are told apart by the contrastive loss
 TEMPERATURE = 0.15
 CONTRAST = 0.5  # weights, by the study of this recipe in small
 DISTIL = 1.0
+SPELLING = 0.3  # of the CTC loss of digit strings, whose phones are known and their times are not (Graves et al., 2006)
+STRINGS = 4  # of them in a batch
 UPDATES = 50  # in an epoch
 
 
 class SemanticTask:
-    """Half of a batch is synthetic speech, half real. Without a teacher: what the teacher itself learns."""
+    """Half of a batch is synthetic speech, half real; beside it a few strings of real digits. Without a teacher: what the teacher learns."""
 
-    def __init__(self, frames: Frames, running: Running, teacher: SemanticTeacher | None) -> None:
+    def __init__(self, frames: Frames, running: Running, teacher: SemanticTeacher | None, spelled: Callable[[str], list[int]] | None) -> None:
+        """spelled: the phones of digits; None where there is no such list."""
         self.frames, self.running, self.teacher = frames, running, teacher
+        self.spelled = {} if spelled is None else {
+            i: spelled(c.text) for i, c in enumerate(frames.clips) if c.phones is None and c.spans and c.text.isdigit()
+        }  # fmt: skip
         known = np.maximum.reduceat(frames.phones, frames.starts[:-1]) != NO_PHONE
         long = frames.lengths >= LENGTH
         self.synthetic, self.real = np.flatnonzero(known & long), np.flatnonzero(~known & long)
@@ -42,7 +49,8 @@ class SemanticTask:
         self.late = 0 if teacher is None else LOOK_AHEAD
 
     def batches(self, split: Literal["train", "validation"], epoch: int, seed: int, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
-        """(bands of one pseudo-speaker, of another, as they are: (N, LENGTH, BANDS); voiced, log pitch; phones (N, LENGTH))."""
+        """(bands of one pseudo-speaker, of another, as they are: (N, LENGTH, BANDS); voiced, log pitch; phones (N, LENGTH)), then of digit
+        strings bands, voiced, log pitch, their frames (M,), phones (M, most) filled with 0, and how many."""
         rng = np.random.default_rng((seed, epoch if split == "train" else 0, split == "train"))
         for _ in range(UPDATES if split == "train" else 4):
             half = max(1, batch_size // 2)
@@ -51,7 +59,21 @@ class SemanticTask:
             views = [self._view(rows, rng) for _ in range(2)]
             plain = self.frames.bands(rows.reshape(-1)).reshape(*rows.shape, BANDS)
             pitch = [torch.from_numpy(a[rows][..., None]) for a in (self.frames.voiced, self.frames.log_hz)]
-            yield *(torch.from_numpy(v) for v in (*views, plain)), *pitch, torch.from_numpy(self.frames.phones[rows])
+            yield (
+                *(torch.from_numpy(v) for v in (*views, plain)), *pitch, torch.from_numpy(self.frames.phones[rows]), *self._strings(rng),
+            )  # fmt: skip
+
+    def _strings(self, rng: np.random.Generator) -> list[Tensor]:
+        if not self.spelled:
+            return []
+        chosen = rng.choice(list(self.spelled), STRINGS)
+        counts, spelling = self.frames.lengths[chosen], [self.spelled[int(i)] for i in chosen]
+        rows = self.frames.starts[chosen][:, None] + np.minimum(np.arange(counts.max()), counts[:, None] - 1)
+        phones = np.zeros((STRINGS, max(map(len, spelling))), np.int64)
+        for i, s in enumerate(spelling):
+            phones[i, : len(s)] = s
+        arrays = (self._view(rows, rng), self.frames.voiced[rows][..., None], self.frames.log_hz[rows][..., None], counts, phones)
+        return [torch.from_numpy(a) for a in (*arrays, np.array([len(s) for s in spelling]))]
 
     def _view(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The bands of pieces as other speakers, rooms and microphones would give them: float32 (N, LENGTH, BANDS)."""
@@ -67,7 +89,7 @@ class SemanticTask:
 
     def loss(self, module: Any, batch: tuple[Tensor, ...]) -> Tensor:
         """Cross entropy of phones, the contrastive loss, and what the teacher says of real speech."""
-        first, second, plain, voiced, log_hz, phones = batch
+        first, second, plain, voiced, log_hz, phones, *strings = batch
         net: SemanticEncoder | SemanticTeacher = own(module).net
         with torch.no_grad():
             heard = [self.running(v, voiced, log_hz)[0] for v in (first, second)]
@@ -82,7 +104,15 @@ class SemanticTask:
                 said = self.teacher.phone(self.teacher(self.running(plain, voiced, log_hz)[0])[0]).softmax(-1)
                 said = F.pad(said, (0, 0, self.late, 0))[:, SKIP : phones.shape[1]]
             total = total + DISTIL * sum(-(said * lo.log_softmax(-1)[:, SKIP:]).sum(-1).mean() for lo in logits) / 2
-        return total
+        return total + SPELLING * self._spelling(module, net, strings) if strings else total
+
+    def _spelling(self, module: Any, net: SemanticEncoder | SemanticTeacher, strings: list[Tensor]) -> Tensor:
+        """The CTC loss of digit strings, by phone. Silence is the blank: what lies between two phones, or nothing."""
+        bands, voiced, log_hz, counts, phones, lengths = strings
+        with torch.no_grad():
+            heard = self.running(bands, voiced, log_hz)[0]
+        said = net.phone(module(heard)[0]).log_softmax(-1)[:, self.late :]
+        return F.ctc_loss(said.transpose(0, 1), phones, counts - self.late, lengths, blank=0, zero_infinity=True)
 
     def score(self, module: Any, batch: tuple[Tensor, ...]) -> Tensor:
         """Minus the loss of a batch, times its size."""
