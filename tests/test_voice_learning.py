@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from edgekit.errors import EdgekitError
 from edgekit.models import _stream_voice_tables as tables
 from edgekit.models._voice import codec_task, converter_task, espeak, frames, semantic_task
-from edgekit.models._voice.codec import LATENT, SourceFilterCodec, token_hz
+from edgekit.models._voice.codec import LATENT, token_hz
 from edgekit.models._voice.converter import PROMPT, Converter, pooled_of
 from edgekit.models._voice.corpora import Clip
 from edgekit.models._voice.features import Running
 from edgekit.models._voice.generated import PHONES, generated
 from edgekit.models._voice.learner import Learner
 from edgekit.models._voice.semantic import LOOK_AHEAD, SemanticEncoder, SemanticTeacher
+from edgekit.models._voice.source_filter import SourceFilterCodec
 from edgekit.models._voice.spectra import BANDS, HOP
 from edgekit.models._voice.structure import Hiding, Structure
 from edgekit.models._voice.voices import Voices, voices_of

@@ -8,11 +8,12 @@ import torch
 from scipy import signal
 
 from edgekit.models._voice import quantiser, spectra, synthesis
-from edgekit.models._voice.codec import TOKENS, SourceFilterCodec, pitch_token, token_hz
+from edgekit.models._voice.codec import TOKENS, codec_of, pitch_token, token_hz
 from edgekit.models._voice.conv import ConvStack
 from edgekit.models._voice.converter import Converter
 from edgekit.models._voice.features import BEGUN, MOST, Running
 from edgekit.models._voice.language import PERIOD, Trunk
+from edgekit.models._voice.source_filter import SourceFilterCodec
 from edgekit.models._voice.structure import Structure
 
 RATE, HOP = spectra.RATE_HZ, spectra.HOP
@@ -104,6 +105,28 @@ def test_sound_frame_by_frame_is_sound_at_once() -> None:
         out, sources, tail = codec.synthesis(train, noise[:, t * HOP : (t + 1) * HOP], gains[:, 0], sources, tail)
         parts.append(out)
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-5 * whole.abs().max()
+
+
+@pytest.mark.parametrize("kind", ["source-filter", "waveform"])
+def test_a_codec_frame_by_frame_is_the_codec_at_once(kind: str) -> None:
+    torch.manual_seed(0)
+    codec = codec_of(kind, 8, 2, 8)  # type: ignore[arg-type]
+    samples, tokens, hiss = torch.randn(1, 12 * HOP) * 0.1, torch.randint(0, TOKENS, (1, 12)), torch.randn(1, 12 * HOP)
+    bands = spectra.Spectrum()(spectra.windows(samples))
+    latents, _ = codec.encode(samples, bands)
+    whole = codec.voice(latents, tokens, hiss).detach()
+    tails = [torch.zeros(1, c, t) for c, t in codec.heard_states]
+    states = [torch.zeros(d, dtype=getattr(torch, t)) for t, d in codec.spoken_states.values()]
+    before, found, parts = torch.zeros(1, 1, dtype=torch.int64), [], []
+    for t in range(12):
+        part = slice(t * HOP, (t + 1) * HOP)
+        latent, tails = codec.encode(samples[:, part], bands[:, t : t + 1], tails)
+        out, *states = codec.spoken(latent[:, 0], tokens[:, t], before, hiss[:, part], states)
+        before = tokens[:, t : t + 1]
+        found.append(latent)
+        parts.append(out)
+    assert (torch.cat(found, 1) - latents).abs().max() < 1e-5
+    assert (torch.cat(parts, 1) - whole).abs().max() < 1e-5 * max(1, float(whole.abs().max()))
 
 
 def test_what_a_frame_sounds_like_begins_no_earlier_than_the_delay_allows() -> None:

@@ -20,7 +20,7 @@ from edgekit.models._stream_voice_figures import SYSTEMS, Figures
 from edgekit.models._stream_voice_options import TRAINED_ALIKE, Options, variant
 from edgekit.models._stream_voice_tables import tables
 from edgekit.models._voice.bundled import Bundled, facts_of
-from edgekit.models._voice.codec import SourceFilterCodec
+from edgekit.models._voice.codec import Codec, codec_of
 from edgekit.models._voice.codec_task import CodecTask
 from edgekit.models._voice.converter import Converter
 from edgekit.models._voice.converter_task import ConverterTask
@@ -33,6 +33,7 @@ from edgekit.models._voice.pictured import pictures
 from edgekit.models._voice.scored import runner, score
 from edgekit.models._voice.semantic import SemanticEncoder, SemanticTeacher
 from edgekit.models._voice.semantic_task import SemanticTask
+from edgekit.models._voice.source_filter import SourceFilterCodec
 from edgekit.models._voice.structure import Structure
 from edgekit.models._voice.voices import Voices, voices_of
 from edgekit.models._voice.whole import Whole
@@ -93,7 +94,7 @@ class Fit:
         net = bundled(made[o.seeds[0]])
         facts = {
             "family": "stream_voice", "name": self.out.parent.name, "recipe": self.stages.recipe, "form": "converter", "seed": o.seeds[0],
-            **facts_of(net), "parameters": sum(p.numel() for p in net.parameters()),
+            **facts_of(net, dataclasses.asdict(o.codec)), "parameters": sum(p.numel() for p in net.parameters()),
         }  # fmt: skip
         model = Model("stream_voice", self.stages.recipe, "", "", 0.0, 0)
         scores = {seed: score(model, runner(bundled(stages).whole(o.temperature))) for seed, stages in made.items()}
@@ -197,11 +198,12 @@ class Fit:
         self.progress("listening to the speech", 0, 1)
         return voices_of(self.frames, self.running, loaded_encoder(encoder)[0], loaded_teacher(teacher), loaded_codec(codec))
 
-    def _new_codec(self) -> SourceFilterCodec:
-        bands = self.frames.bands(slice(None))
-        codec = SourceFilterCodec(**dataclasses.asdict(self.options.codec))
-        codec.mean.copy_(torch.from_numpy(bands.mean(0)))
-        codec.deviation.copy_(torch.from_numpy(bands.std(0)))
+    def _new_codec(self) -> Any:
+        codec = codec_of(**dataclasses.asdict(self.options.codec))
+        if isinstance(codec, SourceFilterCodec):
+            bands = self.frames.bands(slice(None))
+            codec.mean.copy_(torch.from_numpy(bands.mean(0)))
+            codec.deviation.copy_(torch.from_numpy(bands.std(0)))
         return codec
 
 
@@ -218,10 +220,12 @@ def loaded_encoder(checkpoint: Checkpoint) -> tuple[SemanticEncoder, Running]:
     return _filled(SemanticEncoder(int(checkpoint.facts["phones"])), checkpoint), running
 
 
-def loaded_codec(checkpoint: Checkpoint) -> SourceFilterCodec:
+def loaded_codec(checkpoint: Checkpoint) -> Codec:
     """The codec of a stage, in eval mode."""
     f = checkpoint.facts
-    return _filled(SourceFilterCodec(f["width"], f["levels"], f["entries"]), checkpoint)
+    codec: Any = codec_of(f["kind"], f["width"], f["levels"], f["entries"])
+    found: Codec = _filled(codec, checkpoint)
+    return found
 
 
 def loaded_converter(checkpoint: Checkpoint, network: Structure) -> Converter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from edgekit.models._voice.structure import Hiding, Structure
 from edgekit.plan import Plan
@@ -29,10 +29,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Codec:
-    """The source-filter codec."""
+    """How sound becomes codes and sound again; see _voice/codec.py. A waveform codec wants about width 16 and 6 levels."""
 
-    width: int = 160
-    levels: int = 4
+    kind: Literal["source-filter", "waveform"] = "source-filter"
+    width: int = 160  # channels; of the waveform codec at the full rate, twice as many at each lower one
+    levels: int = 4  # of the quantiser
     entries: int = 128
 
 

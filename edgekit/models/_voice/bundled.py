@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from edgekit.checkpoint import Checkpoint
-from edgekit.models._voice.codec import SourceFilterCodec
+from edgekit.models._voice.codec import Codec, codec_of
 from edgekit.models._voice.converter import Converter
 from edgekit.models._voice.features import Running
 from edgekit.models._voice.semantic import SemanticEncoder
@@ -19,7 +20,7 @@ from edgekit.models._voice.whole import Whole
 class Bundled(nn.Module):
     """Running means, encoder, codec and converter."""
 
-    def __init__(self, running: Running, encoder: SemanticEncoder, codec: SourceFilterCodec, converter: Converter) -> None:
+    def __init__(self, running: Running, encoder: SemanticEncoder, codec: Codec, converter: Converter) -> None:
         super().__init__()
         self.running, self.encoder, self.codec, self.converter = running, encoder, codec, converter
 
@@ -31,14 +32,12 @@ class Bundled(nn.Module):
 def bundled_of(checkpoint: Checkpoint) -> Bundled:
     """What `facts_of` and the weights say, in eval mode."""
     f, state = checkpoint.facts, checkpoint.state()
-    codec = SourceFilterCodec(**f["codec"])
+    codec = codec_of(**f["codec"])
     net = Bundled(Running(), SemanticEncoder(f["phones"]), codec, Converter(Structure(**f["network"]), codec.quantiser.books))
     net.load_state_dict(state)
     return net.eval().requires_grad_(False)
 
 
-def facts_of(net: Bundled) -> dict[str, Any]:
-    """What is to be known to build them again."""
-    codec, books = net.codec, net.codec.quantiser.books
-    shape = {"width": int(codec.encoder.first.conv.out_channels), "levels": len(books), "entries": int(books.shape[1])}
-    return {"phones": int(net.encoder.phone.out_features), "codec": shape, "network": dataclasses.asdict(net.converter.structure)}
+def facts_of(net: Bundled, codec: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to be known to build them again; codec: the recipe's."""
+    return {"phones": int(net.encoder.phone.out_features), "codec": dict(codec), "network": dataclasses.asdict(net.converter.structure)}

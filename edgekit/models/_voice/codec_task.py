@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekit.models._voice.codec import DELAY, SourceFilterCodec
+from edgekit.models._voice.codec import DELAY, Codec
 from edgekit.models._voice.frames import Frames, crops
 from edgekit.models._voice.learner import own
 from edgekit.models._voice.spectra import HOP
@@ -53,8 +53,8 @@ class CodecTask:
     def loss(self, module: Any, batch: tuple[Tensor, ...]) -> Tensor:
         """Spectra of what comes out against what went in, and the commitment of the latents."""
         samples, bands, tokens, noise, levels, epoch = batch
-        net: SourceFilterCodec = own(module).net
-        latents, _ = net.encode(bands)
+        net: Codec = own(module).net
+        latents, _ = net.encode(samples, bands)
         if torch.is_grad_enabled():
             net.quantiser.learn(latents.detach())
         commit: Tensor | float = 0.0

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.models._voice.codec import DELAY as CODEC_DELAY
-from edgekit.models._voice.codec import LATENT, TOKENS, SourceFilterCodec, pitch_token
+from edgekit.models._voice.codec import LATENT, TOKENS, Codec, pitch_token
 from edgekit.models._voice.converter import PROMPT, Converter, pooled_of
 from edgekit.models._voice.features import SIDE, Running
 from edgekit.models._voice.language import PERIOD
 from edgekit.models._voice.semantic import LOOK_AHEAD, SemanticEncoder
 from edgekit.models._voice.semantic import WIDTH as SEMANTIC
 from edgekit.models._voice.spectra import HOP, Pitch, Spectrum
-from edgekit.models._voice.synthesis import HALF, TAIL
 
 DELAY = LOOK_AHEAD * HOP + CODEC_DELAY  # samples that the output lies behind the input: 50 ms; a frame must be whole besides: 20 ms
 PITCH_NOISE, HISS = 1, 2  # identities of the program's noise
@@ -59,14 +58,14 @@ class Listen(nn.Module):
 class Heard(nn.Module):
     """One window of a recording of the target voice to what it says, its latents and its pitch token, all of LOOK_AHEAD frames ago."""
 
-    def __init__(self, listen: Listen, codec: SourceFilterCodec) -> None:
+    def __init__(self, listen: Listen, codec: Codec) -> None:
         super().__init__()
         self.listen, self.codec = listen, codec
 
     @property
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Those of Listen, the tails of the codec's encoder, latents and pitch of the last frames."""
-        tails = {f"coded{i}": (1, c, t) for i, (c, t) in enumerate(self.codec.encoder.state_shapes)}
+        tails = {f"coded{i}": (1, c, t) for i, (c, t) in enumerate(self.codec.heard_states)}
         return {**self.listen.state_shapes, **tails, "late_latents": (1, LOOK_AHEAD, LATENT), "late_pitch": (1, LOOK_AHEAD, 2)}
 
     def forward(self, window: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
@@ -74,7 +73,7 @@ class Heard(nn.Module):
         own = len(self.listen.state_shapes)
         bands, (voiced, log_hz) = self.listen.spectrum(window), self.listen.pitch(window)
         said, *after = self.listen.heard(bands, voiced, log_hz, states[:own])
-        latents, tails = self.codec.encode(bands[:, None], states[own:-2])
+        latents, tails = self.codec.encode(window[:, -HOP:], bands[:, None], states[own:-2])
         late, pitch = torch.cat([states[-2], latents], 1), torch.cat([states[-1], torch.cat([voiced, log_hz], -1)[:, None]], 1)
         token = pitch_token(pitch[:, 0, 0], pitch[:, 0, 1])
         return (said, late[:, 0], token, *after, *tails, late[:, 1:], pitch[:, 1:])
@@ -147,19 +146,12 @@ class Predict(nn.Module):
 class Speak(nn.Module):
     """A frame's token and latents to samples."""
 
-    def __init__(self, codec: SourceFilterCodec) -> None:
+    def __init__(self, codec: Codec) -> None:
         super().__init__()
         self.codec = codec
 
-    @property
-    def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Tails of the convolutions, the sources before, what windows still add."""
-        tails = {f"spoken{i}": (1, c, t) for i, (c, t) in enumerate(self.codec.decoder.state_shapes)}
-        return {**tails, "sources": (1, 2, HALF), "tail": (1, TAIL)}
-
-    def forward(self, latents: Tensor, token: Tensor, hiss: Tensor, before: Tensor, phase: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """latents (1, LATENT), token (1,), hiss (1, HOP), the token before and the phase (1, 1) -> samples (1, HOP), token and phase, the states."""
-        gains, tails = self.codec.gains(latents[:, None], token[:, None], states[:-2])
-        pulses, phase = self.codec.pulses(token[:, None], before, phase)
-        samples, sources, tail = self.codec.synthesis(pulses, hiss, gains[:, 0], states[-2], states[-1])
-        return (samples, token[:, None], phase, *tails, sources, tail)
+    def forward(self, latents: Tensor, token: Tensor, hiss: Tensor, before: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """latents (1, LATENT), token (1,), hiss (1, HOP), the token before (1, 1) and the codec's states -> samples (1, HOP), the token as the
+        one before, the states."""
+        samples, *after = self.codec.spoken(latents, token, before, hiss, states)
+        return (samples, token[:, None], *after)

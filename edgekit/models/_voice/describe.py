@@ -77,9 +77,10 @@ def describe(listen: Listen, converter: Converter, speak: Speak, temperature: fl
     (1, frames, 1 + levels)."""
     s, (levels, entries, _) = converter.structure, converter.predictor.books.shape
     tensors = first_states(listen)
-    blank: dict[str, tuple[str, Shape]] = {n: ("float32", d) for n, d in (*Continue(converter).state_shapes.items(), *speak.state_shapes.items())}
+    blank: dict[str, tuple[str, Shape]] = {n: ("float32", d) for n, d in Continue(converter).state_shapes.items()}
+    blank |= {n: (t, tuple(d)) for n, (t, d) in speak.codec.spoken_states.items()}
     blank |= {n: ("float32", d) for n, d in listen.state_shapes.items() if n not in tensors}
-    blank |= {"position": ("int64", (1,)), "filled": ("int64", (1,)), "before": ("int64", (1, 1)), "phase": ("int32", (1, 1))}
+    blank |= {"position": ("int64", (1,)), "filled": ("int64", (1,)), "before": ("int64", (1, 1))}
     if s.history:
         blank["given"] = ("float32", (1, LATENT))
     prompt: tuple[str, Shape] = ("float32", (s.layers, 1, s.heads, PROMPT * converter.positions, s.width // s.heads))
@@ -102,7 +103,7 @@ def describe(listen: Listen, converter: Converter, speak: Speak, temperature: fl
         make.phase("predictor", {"state": value("state"), **drawn}, ("token", "codes", "latents"), (), kept),
         make.phase(
             "decoder", {"latents": value("latents"), "token": value("token"), "hiss": noise(HISS)}, ("speech",),
-            ("before", "phase", *speak.state_shapes),
+            ("before", *speak.codec.spoken_states),
         ),
     )  # fmt: skip
     states = {n: State("float32", v.shape, tensor(n)) for n, v in tensors.items()}

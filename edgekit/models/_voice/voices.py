@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from edgekit.models._voice.codec import SourceFilterCodec
+from edgekit.models._voice.codec import Codec
 from edgekit.models._voice.features import Running
 from edgekit.models._voice.frames import Frames
 from edgekit.models._voice.semantic import SemanticEncoder, SemanticTeacher
+from edgekit.models._voice.spectra import HOP
 
 WARPS = tuple(float(w) for w in np.round(np.geomspace(0.82, 1.22, 7), 4))  # of formants; the middle one is the speaker as recorded
 
@@ -31,7 +32,7 @@ class Voices:
 
 
 def voices_of(
-    frames: Frames, running: Running, encoder: SemanticEncoder, teacher: SemanticTeacher, codec: SourceFilterCodec, warps: Sequence[float] = WARPS
+    frames: Frames, running: Running, encoder: SemanticEncoder, teacher: SemanticTeacher, codec: Codec, warps: Sequence[float] = WARPS
 ) -> Voices:
     """Run the trained networks over all clips, one at a time and from its beginning, as a stream is."""
     semantic, side, latents, to_come = [], [], [], []
@@ -43,7 +44,10 @@ def voices_of(
             relative, sides, _ = running(bands, *pitch)
             semantic.append(encoder(relative)[0].numpy())
             side.append(sides[len(warps) // 2].numpy())
-            latents.append(codec.encode(bands)[0].numpy())
+            samples = np.zeros((1, bands.shape[1] * HOP), np.float32)
+            samples[0, : len(frames.clips[clip].samples)] = frames.clips[clip].samples
+            own = codec.encode(torch.from_numpy(samples).expand(len(bands), -1), bands)[0]
+            latents.append(own.numpy())
             to_come.append(teacher(relative[len(warps) // 2][None])[0][0].numpy())
         every = np.concatenate(latents, 1)
         codes = codec.quantiser.codes(torch.from_numpy(every)).numpy()

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgekit.models._voice.codec import DELAY as CODEC_DELAY
-from edgekit.models._voice.codec import TOKENS, SourceFilterCodec, pitch_token
+from edgekit.models._voice.codec import TOKENS, Codec, pitch_token
 from edgekit.models._voice.converter import PROMPT, Converter, pooled_of
 from edgekit.models._voice.deploy import DELAY, HISS, PITCH_NOISE, QUIET, SEED, gumbel_of
 from edgekit.models._voice.features import Running
 from edgekit.models._voice.language import PERIOD
 from edgekit.models._voice.semantic import LOOK_AHEAD, SemanticEncoder
 from edgekit.models._voice.semantic import WIDTH as SEMANTIC
-from edgekit.models._voice.spectra import HOP, windows
+from edgekit.models._voice.spectra import HOP, Pitch, Spectrum, windows
 from edgekit.noise import draw
 
 
@@ -34,17 +34,16 @@ class Whole:
     """Trained networks over whole recordings: float32 (n,) at 16 kHz."""
 
     def __init__(
-        self, running: Running, encoder: SemanticEncoder, codec: SourceFilterCodec, converter: Converter, temperature: float = 0.0
+        self, running: Running, encoder: SemanticEncoder, codec: Codec, converter: Converter, temperature: float = 0.0
     ) -> None:  # fmt: skip
+        self.spectrum, self.pitch = Spectrum(), Pitch()
         self.running, self.encoder, self.codec, self.converter, self.temperature = running, encoder, codec, converter, temperature
 
     @torch.no_grad()
     def measured(self, samples: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Bands (1, T, BANDS), voiced and log pitch (1, T, 1) of the frames, the last one filled with zeros."""
-        padded = F.pad(torch.from_numpy(np.array(samples, np.float32))[None], (0, -len(samples) % HOP))
-        seen = windows(padded)
-        voiced, log_hz = self.codec.pitch(seen)
-        return self.codec.spectrum(seen), voiced, log_hz
+        seen = windows(_filled(samples))
+        return (self.spectrum(seen), *self.pitch(seen))
 
     @torch.no_grad()
     def said(self, samples: np.ndarray) -> Tensor:
@@ -58,7 +57,7 @@ class Whole:
     def voice(self, samples: np.ndarray) -> Voice:
         """A recording of the target voice, LOOK_AHEAD frames late as the preparation gives it."""
         bands, voiced, log_hz = self.measured(samples)
-        latents, _ = self.codec.encode(bands)
+        latents, _ = self.codec.encode(_filled(samples), bands)
         tokens = pitch_token(voiced[..., 0], log_hz[..., 0])
         late = F.pad(latents, (0, 0, LOOK_AHEAD, 0))[:, : latents.shape[1]]
         return Voice(self.said(samples), late, F.pad(tokens, (LOOK_AHEAD, 0))[:, : tokens.shape[1]])
@@ -119,7 +118,7 @@ class Whole:
         late = np.concatenate([samples, np.zeros(CODEC_DELAY, np.float32)])
         bands, voiced, log_hz = self.measured(late)
         with torch.no_grad():
-            latents, _ = self.codec.encode(bands)
+            latents, _ = self.codec.encode(_filled(late), bands)
             if shift is not None:
                 latents, log_hz = latents + shift[0], log_hz + shift[1] * voiced
             quantised = self.codec.quantiser.latents(self.codec.quantiser.codes(latents)[..., :levels])
@@ -132,3 +131,7 @@ class Whole:
         pooled = pooled_of(voice.latents, voice.tokens, self.converter.log_hz[voice.tokens], voice.said[..., SEMANTIC:])[0]
         return pooled[: voice.latents.shape[2]], float(pooled[2 * voice.latents.shape[2]]) + 5.0
 
+
+def _filled(samples: np.ndarray) -> Tensor:
+    """Samples as one row of whole frames (1, T HOP)."""
+    return F.pad(torch.from_numpy(np.array(samples, np.float32))[None], (0, -len(samples) % HOP))
