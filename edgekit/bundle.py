@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import numpy as np
 from edgekit import __version__, files
 from edgekit.errors import Broken, EdgekitError
 from edgekit.program import Program
-from edgekit.program_check import check, check_preparation
+from edgekit.program_check import check, check_preparation, check_same_share
 from edgekit.program_file import read_program
 from edgekit.signature import Signature
+from edgekit.strict_fields import Reader, read
 
 MANIFEST = "bundle.json"
 GOLDEN = "golden.safetensors"
@@ -52,6 +54,8 @@ class Allowed:
     score_drop: float = 0.0  # how much of the task score may be lost
     exact: bool = False  # the answers must equal the integer reference bit for bit
     sqnr_db: Mapping[str, float] = field(default_factory=dict)  # of outputs that are rounded: the least signal to noise
+    # Of whole-number outputs of a stream that may differ: the least share of equal places. What differs first ends the comparison of others.
+    same_share: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -250,6 +254,7 @@ def _open(folder: Path, proven: Mapping[str, str], may_prepare: bool) -> Bundle:
     bundle = Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
     graphs = {n: g.signature for n, g in manifest.graphs.items()}
     check(manifest.program, manifest.signature, graphs, bundle.tensors(), str(path))
+    check_same_share(manifest.program, manifest.signature, manifest.allowed.same_share, str(path))
     _check_prepares(bundle, str(path))
     return bundle
 
@@ -328,7 +333,7 @@ def _manifest(data: Any, where: str) -> Manifest:
             f"{where}: is of bundle format {version!r}, this edgekit reads {FORMAT_VERSION}; "
             "export it again, or use the edgekit that made it"
         )
-    manifest: Manifest = _read(Manifest, data, where)
+    manifest: Manifest = read(Manifest, data, where, _READERS)
     for graph in manifest.graphs.values():
         if graph.file not in manifest.files:
             raise Broken(f"{where}: the graph file '{graph.file}' is not listed in 'files'")
@@ -350,36 +355,18 @@ def _graph_file(data: Any, where: str) -> GraphFile:
     return GraphFile(data["file"], signature, tuple(map(str, data["probes"])))
 
 
-_NESTED = {"model": Model, "allowed": Allowed, "lineage": Lineage, "golden": GoldenNote}
-_PLAIN: dict[str, Any] = {"str": str, "float": (int, float), "int": int, "bool": bool, "Mapping": dict, "tuple": list,
-                          "int | None": (int, type(None))}
+def _nested(name: str, cls: Any, value: Any, where: str) -> Any:
+    return read(cls, value, f"{where}: {name}")
 
 
-def _read(cls: Any, data: Any, where: str) -> Any:
-    """A dataclass from JSON, refusing unknown, missing and wrongly typed fields."""
-    names = {f.name: f for f in dataclasses.fields(cls)}
-    if not isinstance(data, dict) or set(data) != set(names):
-        found = sorted(data) if isinstance(data, dict) else data
-        raise Broken(f"{where}: {cls.__name__} has the fields {sorted(names)}, found {found}")
-    return cls(**{name: _field(name, str(names[name].type), value, where) for name, value in data.items()})
+def _graphs(value: Any, where: str) -> dict[str, GraphFile]:
+    if not isinstance(value, dict) or not value:
+        raise Broken(f"{where}: 'graphs' must name at least one graph")
+    return {n: _graph_file(g, f"{where}: graph '{n}'") for n, g in value.items()}
 
 
-def _field(name: str, declared: str, value: Any, where: str) -> Any:
-    if name == "signature":
-        return Signature.from_json(value, where)
-    if name == "program":
-        return read_program(value, where)
-    if name == "graphs":
-        if not isinstance(value, dict) or not value:
-            raise Broken(f"{where}: 'graphs' must name at least one graph")
-        return {n: _graph_file(g, f"{where}: graph '{n}'") for n, g in value.items()}
-    if name == "model" and value is None:
-        return None
-    if name in _NESTED:
-        return _read(_NESTED[name], value, f"{where}: {name}")
-    kind = declared.split("[", maxsplit=1)[0]
-    if not isinstance(value, _PLAIN[kind]) or (kind in ("int", "float", "int | None") and isinstance(value, bool)):
-        raise Broken(f"{where}: '{name}' must be {kind}, found {value!r}")
-    if kind == "tuple" and not all(isinstance(v, str) and v for v in value):
-        raise Broken(f"{where}: '{name}' must be a list of names, found {value!r}")
-    return tuple(value) if kind == "tuple" else value
+_READERS: dict[str, Reader] = {
+    "signature": Signature.from_json, "program": read_program, "graphs": _graphs,
+    "model": lambda value, where: None if value is None else read(Model, value, f"{where}: model"),
+    **{n: partial(_nested, n, cls) for n, cls in (("allowed", Allowed), ("lineage", Lineage), ("golden", GoldenNote))},
+}  # fmt: skip

@@ -12,6 +12,7 @@ from edgekit.program import Affine, ArgMax, Operation, Phase, Program, Source, S
 from edgekit.signature import Signature
 
 Shape = tuple[int | str, ...]
+WHOLE = ("uint8", "int8", "int32", "int64")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ def check_preparation(program: Program, signature: Signature, name: str, made: S
         if not whole[t.name].fits(Type(t.dtype, t.shape)):
             found = Type(t.dtype, t.shape)
             raise Broken(f"{where}: the preparation '{name}' makes '{t.name}' as {found}, but the program takes {whole[t.name]}")
+
+
+def check_same_share(program: Program, signature: Signature, shares: Mapping[str, float], where: str) -> None:
+    """Raise Broken unless all names are whole-number outputs that a stream joins chunk by chunk, and all shares lie from 0 to 1."""
+    joins = program.stream.joins if program.stream else {}
+    joined = {t.name for t in signature.outputs if t.dtype in WHOLE and t.name in joins and joins[t.name].how != "last"}
+    for name, share in shares.items():
+        if name not in joined:
+            raise Broken(f"{where}: same_share names '{name}', which is no whole-number output that a stream joins with concat or stack")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise Broken(f"{where}: same_share of '{name}' must be a number from 0 to 1, found {share!r}")
 
 
 class _Check:

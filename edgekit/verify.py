@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.agreement import Agreement, agreement, comparable
 from edgekit.bundle import Bundle, Golden
 from edgekit.errors import EdgekitError
 from edgekit.parts import Runtime, Session
 from edgekit.prepares import completed
 from edgekit.task import task_of
 
+NO_NOISE_DB = 200.0  # where nothing differs
 SPLITS = 4  # a stream is run once more whole and three times in pieces
 
 
@@ -39,6 +41,8 @@ class Verification:
     flips: tuple[str, ...] = ()  # "conv1[3, 0, 2, 5]": the first flips by name
     golden_samples: int = 0
     sqnr_db: float | None = None  # of the worst output that is rounded on purpose
+    same_share: float | None = None  # of the worst whole-number output that may differ, over a golden
+    chunks_compared: float | None = None  # share of chunks before the first that differs, in which all else was compared
     pieces_equal: int = 0  # of SPLITS runs of a stream: again, and in pieces of random sizes
     prepares: Mapping[str, Any] = field(default_factory=dict)  # preparation -> what its own verification says; failures count above
 
@@ -109,6 +113,8 @@ class Comparison:
         self._loops = {p: bundle.manifest.program.loops(n) for n, g in bundle.manifest.graphs.items() for p in g.probes}
         self.failures: list[str] = []
         self._sqnr_db: float | None = None
+        self._shares: list[float] = []
+        self._chunks = self._equal = 0
         self._worst: float | None = None
         self._means: list[float] = []
         self._flips: list[str] = []
@@ -126,9 +132,10 @@ class Comparison:
         if repeats and self._flips:
             return  # which images flip is known only where spikes are seen
         outputs: list[str] = []
+        golden, answers = self._before_the_first_difference(golden, answers, outputs)
         worst, mean = _outputs(self._bundle, golden, answers, ~spikes.flipped, outputs)
         self.failures += [o for o in outputs if o not in self.failures]
-        for name in self._bundle.manifest.allowed.sqnr_db:
+        for name in set(self._bundle.manifest.allowed.sqnr_db) & set(golden.outputs):
             if golden.outputs[name].shape == answers[name].shape:
                 found = sqnr_db(golden.outputs[name], answers[name])
                 self._sqnr_db = found if self._sqnr_db is None else min(found, self._sqnr_db)
@@ -138,11 +145,34 @@ class Comparison:
         if self._exact and not repeats:
             self._mismatches += _integers(golden, answers, self.failures)
 
+    def _before_the_first_difference(
+        self, golden: Golden, answers: Mapping[str, np.ndarray], failures: list[str]
+    ) -> tuple[Golden, Mapping[str, np.ndarray]]:
+        """Hold outputs that may differ against their share; the others, up to the first chunk in which one of those differs."""
+        manifest = self._bundle.manifest
+        least = manifest.allowed.same_share
+        if not least:
+            return golden, answers
+        found = agreement(manifest, least, golden, answers)
+        self._chunks, self._equal = self._chunks + found.chunks, self._equal + found.equal
+        self._shares += found.shares.values()
+        failures += [
+            f"{100 * share:.1f} % of the places of output '{n}' are equal; at least {100 * least[n]:.1f} % is promised"
+            for n, share in found.shares.items() if share < least[n]
+        ]  # fmt: skip
+        odd = [n for n, y in golden.outputs.items() if answers[n].shape != y.shape or not np.isfinite(answers[n]).all()]
+        failures += [f"output '{n}' has the shape {answers[n].shape} or is not finite, expected {golden.outputs[n].shape}" for n in odd]
+        return dataclasses.replace(golden, outputs=_cut(self._bundle, found, golden.outputs)), _cut(self._bundle, found, answers)
+
     def fields(self) -> dict[str, Any]:
         """The fields of a Verification that are decided here."""
+        if self._chunks and not self._equal:
+            self.failures.append("every golden input is decided otherwise in its first chunk: nothing else could be compared")
         return {
             "output_max_abs": self._worst,
             "sqnr_db": self._sqnr_db,
+            "same_share": min(self._shares, default=None),
+            "chunks_compared": self._equal / self._chunks if self._chunks else None,
             "output_mean_abs": max(self._means) if self._means else None,
             "spikes_compared": self._compared,
             "spike_flips": len(self._flips) if self._compared else None,
@@ -152,6 +182,13 @@ class Comparison:
             "failures": tuple(self.failures),
             "flips": tuple(self._flips[:20]),
         }
+
+
+def _cut(bundle: Bundle, found: Agreement, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is compared of outputs beside those that may differ."""
+    wanted = {n: v for n, v in values.items() if n not in bundle.manifest.allowed.same_share}
+    parts = {n: comparable(bundle.manifest, found, n, v) for n, v in wanted.items()}
+    return {n: v for n, v in parts.items() if v is not None}
 
 
 def _samples(golden: Golden) -> int:
@@ -257,10 +294,10 @@ def _outputs(
 
 
 def sqnr_db(expected: np.ndarray, got: np.ndarray) -> float:
-    """Signal to quantisation noise ratio, 10 log10(sum y^2 / sum (y - y')^2), in dB; 200 where nothing differs."""
+    """Signal to quantisation noise ratio, 10 log10(sum y^2 / sum (y - y')^2), in dB; NO_NOISE_DB where nothing differs."""
     y = expected.astype(np.float64)
     noise = float(np.square(y - got).sum())
-    return 200.0 if noise == 0 else min(200.0, 10 * float(np.log10(max(float(np.square(y).sum()), 1e-300) / noise)))
+    return NO_NOISE_DB if noise == 0 else min(NO_NOISE_DB, 10 * float(np.log10(max(float(np.square(y).sum()), 1e-300) / noise)))
 
 
 def _integers(golden: Golden, answers: Mapping[str, np.ndarray], failures: list[str]) -> int:

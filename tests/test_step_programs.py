@@ -96,8 +96,8 @@ def test_the_manifest_and_its_schema_agree(made):
 
 def objects(value, path=()):
     """Paths of the objects of a manifest whose fields the format fixes."""
-    fixed = not path or path[-1] not in ("recipe", "options", "tools", "details", "files", "output_max_abs", "sqnr_db", "graphs", "states", "inputs",
-                                         "outputs", "carry", "collect", "feeds", "joins")  # fmt: skip
+    fixed = not path or path[-1] not in ("recipe", "options", "tools", "details", "files", "output_max_abs", "sqnr_db", "same_share", "graphs", "states",
+                                         "inputs", "outputs", "carry", "collect", "feeds", "joins")  # fmt: skip
     if isinstance(value, dict):
         if fixed:
             yield path

@@ -124,6 +124,7 @@ class VerificationRow:
     failures: tuple[str, ...]
     note: str
     sqnr_db: float | None = None
+    same_share: float | None = None
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> VerificationRow:

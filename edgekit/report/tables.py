@@ -11,11 +11,11 @@ from edgekit.report.table import Cell, Column, Table, cells, without_empty
 
 
 def all_tables(run: Run) -> tuple[Table, ...]:
-    """Candidates, training, answers, times, energy, estimates and layers; those that have rows."""
+    """Candidates, training, answers, times, energy, estimates, graphs and layers; those that have rows."""
     found = (
         choice.table(run), training(run), *of_family(run), answers(run), time_tables.times(run), time_tables.percentiles(run), time_tables.loads(run),
         time_tables.imported(run), energy_tables.energy(run), energy_tables.device_estimates(run), *energy_tables.estimates(run),
-        time_tables.conditions(run), *layer_tables.layers(run),
+        time_tables.conditions(run), *layer_tables.graphs(run), *layer_tables.layers(run),
     )  # fmt: skip
     return tuple(t for t in found if t.rows)
 
@@ -76,12 +76,13 @@ def answers(run: Run) -> Table:
     percent = " %" if numbers.is_share(run) else ""
     columns = (
         Column("bundle", is_text=True), Column("runtime", is_text=True), Column("same", is_text=True),
-        Column("largest gap"), Column("mean gap", wide=True), Column("SQNR dB"), Column("spike flips"),
+        Column("largest gap"), Column("mean gap", wide=True), Column("SQNR dB"), Column("alike %"), Column("spike flips"),
         Column("ints off"), Column(f"{run.score_name}{percent}"), Column(f"trained{percent}", wide=True),
         Column("samples", wide=True), Column("MB"),
     )  # fmt: skip
     # What no bundle of the run has is no column; where all columns are there, 80 characters hold no versions.
-    absent = {"SQNR dB": all(v.sqnr_db is None for v in checks), "spike flips": all(v.spike_flips is None for v in checks),
+    absent = {"SQNR dB": all(v.sqnr_db is None for v in checks), "alike %": all(v.same_share is None for v in checks),
+              "spike flips": all(v.spike_flips is None for v in checks),
               "ints off": all(v.exact_mismatches is None for v in checks)}  # fmt: skip
     name = numbers.engine_and_version if any(absent.values()) else numbers.engine
     rows: list[tuple[Cell, ...]] = []
@@ -102,6 +103,7 @@ def answers(run: Run) -> Table:
 def _answers_caption(absent: Mapping[str, bool]) -> str:
     told = ["gap: between outputs and those of the trained network on the golden inputs"]
     told += [] if absent["SQNR dB"] else ["SQNR: signal to quantisation noise of the outputs"]
+    told += [] if absent["alike %"] else ["alike: decisions that are the trained network's; gaps are those before the first other one"]
     told += [] if absent["spike flips"] else ["near: the potential meets the threshold"]
     return "; ".join(told)
 
@@ -112,6 +114,7 @@ def _answer_row(run: Run, b: BundleRow, v: VerificationRow, runtime: str) -> tup
         b.label, runtime, Cell("yes", "good") if v.passed else Cell("NO", "bad"),
         numbers.difference(v.output_max_abs), numbers.difference(v.output_mean_abs),
         NONE if v.sqnr_db is None else f"{v.sqnr_db:.1f}",
+        NONE if v.same_share is None else f"{100 * v.same_share:.1f}",
         NONE if v.spike_flips is None else f"{v.spike_flips}{near}",
         NONE if v.exact_mismatches is None else str(v.exact_mismatches),
         numbers.score(run, v.score, unit=False), numbers.score(run, v.score_reference, unit=False),

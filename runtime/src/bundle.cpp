@@ -22,6 +22,10 @@ using Strings = std::vector<std::string>;
 
 bool holds(const Strings& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
 
+bool whole_number(DType dtype) {
+  return dtype == DType::kUint8 || dtype == DType::kInt8 || dtype == DType::kInt32 || dtype == DType::kInt64;
+}
+
 // Evidence is no part of a bundle: neither its own nor that of a preparation.
 void list_files(const std::string& folder, const std::string& prefix, const Strings& prepares, Strings* found) {
   DIR* dir = ::opendir((folder + "/" + prefix).c_str());
@@ -103,11 +107,20 @@ void read_manifest(const Json& data, BundleData* out) {
     const Json& model = names(data["model"], "model");
     out->checkpoint_sha256 = model.contains("checkpoint_sha256") ? text(model["checkpoint_sha256"], "model.checkpoint_sha256") : "";
   }
-  const Json& allowed = object(data["allowed"], {"output_max_abs", "near_threshold", "score_drop", "exact", "sqnr_db"}, "allowed");
+  const Json& allowed = object(data["allowed"], {"output_max_abs", "near_threshold", "score_drop", "exact", "sqnr_db", "same_share"}, "allowed");
   for (const auto& [name, limit] : names(allowed["output_max_abs"], "output_max_abs").items()) {
     out->output_max_abs[name] = number(limit, name);
   }
   for (const auto& [name, least] : names(allowed["sqnr_db"], "sqnr_db").items()) out->sqnr_db[name] = number(least, name);
+  for (const auto& [name, least] : names(allowed["same_share"], "same_share").items()) {
+    const auto output = std::find_if(out->outputs.begin(), out->outputs.end(), [&name = name](const Port& p) { return p.name == name; });
+    const bool joined = out->program.stream && out->program.stream->joins.count(name) && out->program.stream->joins.at(name).how != Join::How::kLast;
+    if (!joined || output == out->outputs.end() || !whole_number(output->dtype)) {
+      throw Status("same_share names '" + name + "', which is no whole-number output that a stream joins with concat or stack");
+    }
+    out->same_share[name] = number(least, name);
+    if (!(out->same_share[name] >= 0 && out->same_share[name] <= 1)) refuse("same_share of '" + name + "'", "a number from 0 to 1");
+  }
   if (!allowed["exact"].is_boolean()) refuse("allowed.exact", "true or false");
   out->exact = allowed["exact"].get<bool>();
   const Json& details = names(data["details"], "details");

@@ -13,6 +13,7 @@ struct BundleData {
   Tensors tensors;
   std::map<std::string, double> output_max_abs;
   std::map<std::string, double> sqnr_db;  // of outputs that are rounded: the least signal to noise
+  std::map<std::string, double> same_share;  // of whole-number outputs of a stream that may differ: the least share of equal places
   bool exact = false;
   std::string inference_precision;  // openvino
   std::vector<std::string> goldens;  // file names

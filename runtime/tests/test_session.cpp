@@ -20,7 +20,7 @@ const char* const kManifest =
     R"({"format_version":3,"name":"toy","format":"onnx","variant":"","precision":"f32","signature":{"inputs":[],"outputs":[]},)"
     R"("graphs":{"main":{"file":"m","inputs":[],"outputs":[],"probes":[]}},"program":{"seed":0,"phases":[{"run":"once","steps":1,"graph":"main",)"
     R"("states":{},"inputs":{},"outputs":{},"carry":{},"epilogue":[],"collect":{}}]},"golden":{"answers_by":"","inputs_from":""},"model":null,)"
-    R"("allowed":{"output_max_abs":{},"near_threshold":0,"score_drop":0,"exact":false,"sqnr_db":{}},"lineage":{"step":"","parent_sha256":"","options":{},"tools":{}},)"
+    R"("allowed":{"output_max_abs":{},"near_threshold":0,"score_drop":0,"exact":false,"sqnr_db":{},"same_share":{}},"lineage":{"step":"","parent_sha256":"","options":{},"tools":{}},)"
     R"("details":{},"prepares":[],"files":{"m":"@"}})";
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <random>
 
+#include "agreement.hpp"
 #include "bundle_data.hpp"
 #include "json.hpp"
 #include "safetensors.hpp"
@@ -37,7 +38,7 @@ double at(const TensorView& t, std::size_t i) {
   return h >> 15 ? -size : size;
 }
 
-std::map<std::string, TensorView> group(const Tensors& golden, const std::string& name) {
+Views group(const Tensors& golden, const std::string& name) {
   std::map<std::string, TensorView> found;
   for (const auto& [full, tensor] : golden) {
     if (full.rfind(name + "/", 0) == 0) found[full.substr(name.size() + 1)] = tensor.view();
@@ -102,20 +103,35 @@ struct Spikes {
   }
 };
 
-// Largest difference of an output over images without a flip.
+// Shares against what is promised, and how many chunks there are and are equal.
+Agreement compare_decisions(const BundleData& bundle, const Tensors& golden, const Tensors& answers, std::vector<std::string>* failures) {
+  const Agreement found = agreement(bundle, group(golden, "inputs"), group(golden, "outputs"), answers);
+  for (const auto& [name, share] : found.shares) {
+    if (share < bundle.same_share.at(name)) {
+      failures->push_back(std::to_string(100 * share) + " % of the places of output '" + name + "' are equal; at least " + std::to_string(100 * bundle.same_share.at(name)) + " % is promised");
+    }
+  }
+  return found;
+}
+
+// Largest difference of an output over images without a flip, before the first chunk that is decided otherwise.
 void compare_outputs(const BundleData& bundle, const Tensors& golden, const Tensors& answers, const std::vector<bool>& flipped,
-                     double* worst, std::vector<std::string>* failures) {
+                     const Agreement& found_alike, double* worst, std::vector<std::string>* failures) {
   for (const auto& [name, want] : group(golden, "outputs")) {
     const auto got = answers.find(name);
     if (got == answers.end() || got->second.shape() != want.shape || got->second.dtype() != want.dtype) {
       failures->push_back("output '" + name + "' is missing or has another shape than " + text_of(want.shape));
       continue;
     }
+    if (bundle.same_share.count(name)) continue;
+    const Part part(bundle, found_alike, name, want.shape);
     const std::size_t image = std::max<std::size_t>(1, want.count() / std::max<std::size_t>(1, flipped.size()));
     bool any = false;
     for (bool f : flipped) any = any || f;
     double difference = 0, signal = 0, noise = 0;
     for (std::size_t i = 0; i < want.count(); ++i) {
+      if (!std::isfinite(at(got->second.view(), i)) && std::isfinite(at(want, i))) difference = std::nan("");
+      if (!part.holds(i)) continue;
       signal += at(want, i) * at(want, i);
       noise += (at(got->second.view(), i) - at(want, i)) * (at(got->second.view(), i) - at(want, i));
       if (any && flipped[std::min(i / image, flipped.size() - 1)]) continue;
@@ -126,7 +142,7 @@ void compare_outputs(const BundleData& bundle, const Tensors& golden, const Tens
     if (!(difference <= *worst)) *worst = difference;
     if (const auto least = bundle.sqnr_db.find(name); least != bundle.sqnr_db.end()) {
       const double found = noise == 0 ? 200.0 : 10 * std::log10(signal / noise);
-      if (!(found >= least->second)) failures->push_back("output '" + name + "' has " + std::to_string(found) + " dB of signal to noise; at least " + std::to_string(least->second) + " dB is promised");
+      if (!(found >= least->second) || std::isnan(difference)) failures->push_back("output '" + name + "' has " + std::to_string(found) + " dB of signal to noise; at least " + std::to_string(least->second) + " dB is promised");
       continue;
     }
     const auto limit = bundle.output_max_abs.find(name);
@@ -264,6 +280,7 @@ Status check_cases(const Bundle& bundle, Options options, const std::string& pre
   auto probed = Session::open(bundle, options);
   if (!probed) return probed.status();
   *engine = plain->engine();
+  std::int64_t chunks = 0, equal = 0;
   for (const std::string& file : data.goldens) {
     auto golden = read_safetensors(data.folder + "/" + file);
     if (!golden) return golden.status();
@@ -275,10 +292,13 @@ Status check_cases(const Bundle& bundle, Options options, const std::string& pre
     double worst = 0;
     if (Status s = probed->run(inputs, data.program.seed); !s) return s;
     spikes.compare(data, *golden, probed->answers(), &failures);
-    compare_outputs(data, *golden, probed->answers(), spikes.flipped, &worst, &failures);
+    const Agreement alike = compare_decisions(data, *golden, probed->answers(), &failures);
+    chunks += alike.chunks;
+    equal += alike.equal;
+    compare_outputs(data, *golden, probed->answers(), spikes.flipped, alike, &worst, &failures);
     auto whole = run_pieces(bundle, &*plain, inputs, {}, data.program.seed);
     if (!whole) return whole.status();
-    compare_outputs(data, *golden, *whole, spikes.flipped, &worst, &failures);
+    compare_outputs(data, *golden, *whole, spikes.flipped, compare_decisions(data, *golden, *whole, &failures), &worst, &failures);
     int pieces = 0;
     std::mt19937 random(0);
     for (int i = 0; bundle.streams() && i <= kSplits; ++i) {
@@ -290,8 +310,14 @@ Status check_cases(const Bundle& bundle, Options options, const std::string& pre
       pieces += equal;
       if (!equal) failures.push_back(i ? "the stream answers otherwise when it is pushed in other pieces" : "the stream answers otherwise the second time");
     }
+    if (file == data.goldens.back() && chunks && !equal) failures.push_back("every golden input is decided otherwise in its first chunk: nothing else could be compared");
     cases->push_back({{"file", prefix + file}, {"output_max_abs", std::isfinite(worst) ? Json(worst) : Json()}, {"spikes_compared", spikes.compared},
                      {"spike_flips", spikes.flips}, {"spike_flips_near", spikes.near}, {"pieces_equal", pieces}, {"failures", failures}});
+    if (!alike.shares.empty()) {
+      cases->back()["same_share"] = alike.shares;
+      cases->back()["chunks"] = alike.chunks;
+      cases->back()["chunks_equal"] = alike.equal;
+    }
   }
   return {};
 }
