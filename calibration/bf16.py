@@ -12,7 +12,7 @@ from edgekit.bundle import Allowed, Bundle, Lineage, done_already, new_bundle, o
 from edgekit.measurement import Progress, silent
 from edgekit.parts import Calibrator
 from edgekit.prepares import copy_prepares
-from edgekit.rounding import with_floors
+from edgekit.rounding import Kept, with_floors
 
 
 class Bf16(Calibrator):
@@ -35,8 +35,8 @@ class Bf16(Calibrator):
             return done
         details = {**source.manifest.details, "inference_precision": "bf16"}
 
-        def write(folder: Path, floors: Mapping[str, float]) -> Bundle:
-            allowed = Allowed(score_drop=float(options["max_score_drop"]), sqnr_db=floors)
+        def write(folder: Path, floors: Kept) -> Bundle:
+            allowed = Allowed(score_drop=float(options["max_score_drop"]), sqnr_db=floors.sqnr_db, same_share=floors.same_share)
             graphs = {n: dataclasses.replace(g, probes=()) for n, g in source.manifest.graphs.items()}
             manifest = dataclasses.replace(
                 source.manifest, precision="bf16", graphs=graphs, details=details, allowed=allowed, lineage=lineage, files={}

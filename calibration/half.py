@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgekit.bundle import Allowed, Bundle, Lineage, done_already, new_bundle, open_bundle
+from edgekit.decisions import decides
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress, silent
 from edgekit.parts import Calibrator
 from edgekit.prepares import copy_prepares
-from edgekit.rounding import with_floors
+from edgekit.rounding import Kept, with_floors
 
 # What runs in FP16. All else (softmax, norms, sums, exponents, resizing, sub-graphs) stays in float32, where range or many
 # additions would cost more than FP16 gains.
@@ -43,11 +44,13 @@ class Half(Calibrator):
             return done
         goldens = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]
         graphs = {n: dataclasses.replace(g, probes=()) for n, g in source.manifest.graphs.items()}
+        # Spikes and decisions of a rounded network are other ones: what is left of the answers is measured.
+        measured = bool(source.manifest.probes) or decides(source.manifest)
         made = {n: _Converted(onnx.load(source.graph(n))).model() for n in graphs}
 
-        def write(folder: Path, floors: Mapping[str, float]) -> Bundle:
-            spiking = bool(source.manifest.probes)
-            allowed = Allowed(score_drop=SCORE_DROP, sqnr_db=floors) if spiking else _limits(source, float(options["tolerance"]))
+        def write(folder: Path, floors: Kept) -> Bundle:
+            rounded = Allowed(score_drop=SCORE_DROP, sqnr_db=floors.sqnr_db, same_share=floors.same_share)
+            allowed = rounded if measured else _limits(source, float(options["tolerance"]))
             manifest = dataclasses.replace(source.manifest, precision="f16", graphs=graphs, allowed=allowed, lineage=lineage, files={})
             with new_bundle(folder, manifest, goldens, source.tensors()) as draft:
                 for name, graph in graphs.items():
@@ -55,7 +58,7 @@ class Half(Calibrator):
                 copy_prepares(source, manifest, draft)
             return open_bundle(folder)
 
-        return with_floors(write, out, "onnxruntime") if source.manifest.probes else write(out, {})
+        return with_floors(write, out, "onnxruntime") if measured else write(out, Kept())
 
 
 PART = Half()

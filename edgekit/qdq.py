@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -100,10 +100,11 @@ def quantisable(model: Any) -> list[str]:
     return [n.name for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") and constants & set(n.input)]
 
 
-def around_weights(model: Any) -> set[str]:
+def around_weights(model: Any, untrained: Collection[str] = ()) -> set[str]:
     """Names of the nodes without weights that do not lie between two nodes with weights: what an input is made of and what is made of
-    an answer, such as a sampler's arithmetic. They stay float: rounding them costs accuracy and spares next to no time."""
-    weighted, nodes = set(quantisable(model)), list(model.graph.node)
+    an answer, such as a sampler's arithmetic. They stay float: rounding them costs accuracy and spares next to no time. The weights of
+    nodes named `untrained` count as none."""
+    weighted, nodes = set(quantisable(model)) - set(untrained), list(model.graph.node)
     behind: set[str] = set()  # tensors that follow from a node with weights
     for n in nodes:
         if n.name in weighted or behind & set(n.input):

@@ -1,7 +1,8 @@
 """Trials of quantised forms of one bundle: built, run on samples held back from calibration, compared and timed.
 
 Nothing here looks at test labels. How good a form is: the share of held-back samples whose answer stays that of the float
-model, and the signal to quantisation noise ratio  SQNR = 10 log10(sum y^2 / sum (y - y')^2)  of each output, in dB.
+model, and the signal to quantisation noise ratio  SQNR = 10 log10(sum y^2 / sum (y - y')^2)  of each output, in dB; of a program that
+decides, that of each graph alone (edgekit/quantise_graphs.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ import numpy as np
 
 from edgekit import files, qdq, registry
 from edgekit.bundle import Bundle, Manifest, new_bundle, open_bundle
+from edgekit.decisions import decides, left_float
 from edgekit.errors import EdgekitError
 from edgekit.parts import Arrays, Runtime
 from edgekit.prepares import completed, copy_prepares
 from edgekit.program import Program
 from edgekit.qdq import Choice
+from edgekit.quantise_graphs import GraphTrial, JudgedGraph
 from edgekit.record import record
 from edgekit.task import Task, task_of
 from edgekit.verify import sqnr_db
@@ -41,8 +44,9 @@ class Trial:
     """What a form did on the samples held back."""
 
     choice: Choice
-    sqnr_db: float  # of the worst output
+    sqnr_db: float  # of the worst output; of a program that decides, of any graph
     same_answers: float | None  # share of samples; None where no output is a row of scores
+    graphs: Mapping[str, GraphTrial] = field(default_factory=dict)  # of a program that decides, what each graph did
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -66,15 +70,27 @@ class Trials:
         held = np.arange(count) % 5 >= 3
         self.calibration = self._batches({n: v[~held] for n, v in samples.items()})
         self.held_back = self._batches({n: v[held] for n, v in samples.items()})
-        self.models = {n: qdq.prepared(source.graph(n).read_bytes()) for n in source.manifest.graphs}
-        self.nodes = [(g, n) for g, m in self.models.items() for n in qdq.quantisable(m)]
-        self.always_float = _state_nodes(self.models, source.manifest.program).union(*map(qdq.around_weights, self.models.values()))
+        self.left_float = left_float(source.manifest)
+        several = len(source.manifest.graphs) > 1  # names of nodes are told apart across graphs, which each count from 0
+        self._prefix = {n: f"{n}/" if several else "" for n in source.manifest.graphs if n not in self.left_float}
+        self.models = {n: _named(qdq.prepared(source.graph(n).read_bytes()), p) for n, p in self._prefix.items()}
+        self.untrained = _untrained(source.manifest, self.models, self._prefix)
+        self.nodes = [(g, n) for g, m in self.models.items() for n in qdq.quantisable(m) if n not in self.untrained]
+        around = (qdq.around_weights(m, self.untrained) for m in self.models.values())
+        self.always_float = _state_nodes(self.models, source.manifest.program).union(self.untrained, *around)
         weighted = {n for _, n in self.nodes}
         self.weightless = {n.name for m in self.models.values() for n in m.graph.node} - weighted
         self._calls = record(source, self.calibration)
         self._ranges: dict[tuple[str, str], dict[str, Any]] = {}
-        self.expected = self.answers(source, self.held_back)
+        self.judged = self._judges(self.held_back) if decides(source.manifest) else {}
+        self._graph_trials: dict[Any, GraphTrial] = {}
+        self.expected = {} if self.judged else self.answers(source, self.held_back)
         self._kept: dict[str, Any] = json.loads(cache.read_text()) if cache is not None and cache.is_file() else {}
+
+    def _judges(self, batches: list[dict[str, np.ndarray]]) -> dict[str, JudgedGraph]:
+        """The graphs that have something to quantise, with what the float program gives them over the batches."""
+        calls = record(self.source, batches)
+        return {g: JudgedGraph(self.models[g], calls[g], self.untrained) for g in dict.fromkeys(g for g, _ in self.nodes)}
 
     def ranges(self, choice: Choice) -> dict[str, Any]:
         """{graph: ranges of its activations}, computed once a method."""
@@ -88,17 +104,21 @@ class Trials:
         return copy.deepcopy(self._ranges[key])  # the quantiser changes what it is given
 
     def graphs(self, choice: Choice) -> dict[str, Any]:
-        """The Q/DQ graph of each graph."""
-        ranges = self.ranges(choice)
+        """The Q/DQ graph of each graph that is not left in float."""
+        return {n: self._graph(choice, n) for n in self.models}
+
+    def _graph(self, choice: Choice, name: str) -> Any:
         kept = choice.without({*choice.floats, *self.always_float, *(self.weightless if choice.only_weights else ())})
-        return {n: qdq.quantised(m, ranges[n], kept) for n, m in self.models.items()}
+        return qdq.quantised(self.models[name], self.ranges(choice)[name], kept)
 
     def write(self, choice: Choice, out: Path, manifest: Manifest) -> Bundle:
         """The bundle of a form."""
         goldens = [dataclasses.replace(g, probes={}, near={}) for g in self.source.goldens()]
         with new_bundle(out, manifest, goldens, self.source.tensors()) as draft:
             for name, graph in self.graphs(choice).items():
-                (draft / manifest.graphs[name].file).write_bytes(graph.SerializeToString(deterministic=True))
+                (draft / manifest.graphs[name].file).write_bytes(_unnamed(graph, self._prefix[name]).SerializeToString(deterministic=True))
+            for name in self.left_float:
+                (draft / manifest.graphs[name].file).write_bytes(self.source.graph(name).read_bytes())
             copy_prepares(self.source, manifest, draft)
         return open_bundle(out)
 
@@ -107,13 +127,27 @@ class Trials:
         key = files.hash_of({"bundle": self.source.sha256, **dataclasses.asdict(choice)})
         if key in self._kept:
             kept = self._kept[key]
-            return Trial(choice, kept["sqnr_db"], kept["same_answers"])
-        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
-            found = self.compare(choice, self.answers(self._draft(choice, Path(folder)), self.held_back))
-        self._kept[key] = {"sqnr_db": found.sqnr_db, "same_answers": found.same_answers}
+            return Trial(choice, kept["sqnr_db"], kept["same_answers"], {g: GraphTrial(**t) for g, t in kept["graphs"].items()})
+        found = self.by_graph(choice, self.judged) if self.judged else self._whole(choice)
+        self._kept[key] = {n: v for n, v in found.to_json().items() if n != "choice"}
         if self._cache_path is not None:
             files.write_text(self._cache_path, json.dumps(self._kept))
         return found
+
+    def by_graph(self, choice: Choice, judged: Mapping[str, JudgedGraph]) -> Trial:
+        """Each graph of a form on what the float program gave it."""
+        found = {}
+        for name, judge in judged.items():
+            own = {n.name for n in self.models[name].graph.node}
+            key = (judge, dataclasses.replace(choice, floats=tuple(n for n in choice.floats if n in own)))
+            if key not in self._graph_trials:
+                self._graph_trials[key] = judge.trial(self._graph(choice, name))
+            found[name] = self._graph_trials[key]
+        return Trial(choice, min(t.sqnr_db for t in found.values()), None, found)
+
+    def _whole(self, choice: Choice) -> Trial:
+        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+            return self.compare(choice, self.answers(self._draft(choice, Path(folder)), self.held_back))
 
     def compare(self, choice: Choice, got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray] | None = None) -> Trial:
         """Answers held against those of the float model."""
@@ -155,9 +189,14 @@ class Trials:
                     os.sched_setaffinity(0, before)
         return [statistics.median(t[TIMED // 5 :]) / 1e3 for t in taken]
 
+    def _rounded(self, choice: Choice) -> dict[str, dict[str, Any]]:
+        """{graph: ranges of the activations that the form rounds}."""
+        taken = {g: {n.input[0] for n in m.graph.node if n.op_type == "QuantizeLinear"} for g, m in self.graphs(choice).items()}
+        return {g: {n: r for n, r in ranges.items() if n in taken[g]} for g, ranges in self.ranges(choice).items()}
+
     def clip_rates(self, choice: Choice) -> dict[str, float]:
         """Share of the values outside of its range, of the ten tensors where it is largest, on the samples held back."""
-        ranges, seen = self.ranges(choice), record(self.source, self.held_back)
+        ranges, seen = self._rounded(choice), record(self.source, self.held_back)
         rates = {n: r for g, model in self.models.items() for n, r in qdq.clip_rates(model, ranges[g], seen[g]).items()}
         return dict(sorted(rates.items(), key=lambda item: -item[1])[:10])
 
@@ -168,14 +207,17 @@ class Trials:
         if not model.score_samples:
             return []
         inputs = self._batches(dict(self.task.held_out(model, SAMPLES // 2)))
-        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
-            got = self.answers(self._draft(choice, Path(folder)), inputs)
-        there = self.compare(choice, got, self.answers(self.source, inputs))
+        if self.judged:
+            there = self.by_graph(choice, self._judges(inputs))
+        else:
+            with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+                got = self.answers(self._draft(choice, Path(folder)), inputs)
+            there = self.compare(choice, got, self.answers(self.source, inputs))
         here = self.trial(choice)
         told = []
         if there.sqnr_db < here.sqnr_db - NOISIER_DB:
             told.append(f"SQNR is {here.sqnr_db:.1f} dB on calibration samples held back and {there.sqnr_db:.1f} dB on test inputs")
-        ranges, seen = self.ranges(choice), record(self.source, inputs)
+        ranges, seen = self._rounded(choice), record(self.source, inputs)
         for name, graph in self.models.items():
             usual, found = qdq.clip_rates(graph, ranges[name], self._calls[name]), qdq.clip_rates(graph, ranges[name], seen[name])
             worst = max(found, key=lambda n: found[n] - usual.get(n, 0.0), default="")
@@ -210,6 +252,7 @@ class Trials:
         return [completed(self.source, batch, runtime) for batch in cut]
 
 
+FUSED = "/MatMulAddFusion"  # what onnxruntime's folding adds to the name of a product that takes in the sum behind it
 NOISIER_DB = 6.0  # twice the noise amplitude
 CLIPPED = 0.01  # share of a tensor's values
 
@@ -218,3 +261,25 @@ def _state_nodes(models: Mapping[str, Any], program: Program) -> set[str]:
     """Nodes that make states: they stay float, since what is lost there is lost again at each step."""
     carried = {(p.graph, out) for p in program.graph_phases() for out in p.carry}
     return {n.name for g, m in models.items() for n in m.graph.node if any((g, o) in carried for o in n.output)}
+
+
+def _named(model: Any, prefix: str) -> Any:
+    """The model with a prefix before the names of its nodes."""
+    for node in model.graph.node:
+        node.name = prefix + node.name
+    return model
+
+
+def _unnamed(model: Any, prefix: str) -> Any:
+    """A model made of one that was _named, its nodes called as before."""
+    for node in model.graph.node:
+        node.name = node.name.removeprefix(prefix)
+    return model
+
+
+def _untrained(manifest: Manifest, models: Mapping[str, Any], prefix: Mapping[str, str]) -> frozenset[str]:
+    """Nodes whose weights no training made (details.untrained): Fourier matrices, filter banks, codebooks. They are exact, and stay float."""
+    listed = manifest.details.get("untrained", {})
+    names = {prefix[g] + n for g, nodes in listed.items() if g in prefix for n in nodes}
+    every = (n.name for m in models.values() for n in m.graph.node)
+    return frozenset(n for n in every if n.removesuffix(FUSED) in names)

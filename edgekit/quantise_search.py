@@ -17,7 +17,7 @@ from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress
 from edgekit.qdq import METHODS, Choice
 from edgekit.quantise import Trial, Trials
-from edgekit.rounding import FLOOR_DB, golden_sqnr_db
+from edgekit.rounding import kept_of
 
 ENOUGH_DB = 20.0  # noise of a tenth of the signal's amplitude
 ALMOST = 1.1  # latencies this close are one
@@ -155,6 +155,9 @@ def quantised_bundle(
         else:
             found = search(trials, forms, promise, progress)
         chosen: Choice = found.pop("choice")
+        if trials.judged:
+            found["graphs"] = {g: dataclasses.asdict(t) for g, t in trials.trial(chosen).graphs.items()}
+            found["left_float"] = trials.left_float
         if not any(n.op_type == "QuantizeLinear" for g in trials.graphs(chosen).values() for n in g.graph.node):
             raise EdgekitError(
                 f"every layer of {source.folder} had to stay float to lose no more than {100 * promise:g} points; keep it in f32, "
@@ -173,7 +176,7 @@ def quantised_bundle(
         details = {"quantisation": {**found, **said}}
         manifest = dataclasses.replace(
             trials.plain, precision="int8", variant=variant, lineage=lineage, details=details, files={},
-            allowed=Allowed(score_drop=promise, sqnr_db=_floors(trials, chosen)),
+            allowed=_allowed(trials, chosen, promise),
         )  # fmt: skip
         made = trials.write(chosen, out, manifest)
     cache.unlink(missing_ok=True)
@@ -185,9 +188,13 @@ def _missed(found: Mapping[str, Any], promise: float) -> str:
     return f"{changed}SQNR is {found['sqnr_db']:.1f} dB ({ENOUGH_DB:g} dB are asked for)"
 
 
-def _floors(trials: Trials, choice: Choice) -> dict[str, float]:
-    """Per output, the signal to noise on the golden inputs here, less FLOOR_DB."""
+def _allowed(trials: Trials, choice: Choice, promise: float) -> Allowed:
+    """The floors of what the form keeps of the golden answers here. What graphs left in float give, in a program that decides, is held
+    to the float bundle's own limit up to the first decision that differs: signal to noise would say little of so few numbers."""
     manifest = dataclasses.replace(trials.plain, precision="int8", prepares=())
+    exact = {n for p in manifest.program.graph_phases() if p.graph in trials.left_float for n in p.outputs.values()}
+    limits = {n: v for n, v in manifest.allowed.output_max_abs.items() if n in exact}
     with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
-        draft = trials.write(choice, Path(folder) / "bundle", manifest)
-        return {n: db - FLOOR_DB for n, db in golden_sqnr_db(draft, "onnxruntime").items()}
+        floors = kept_of(trials.write(choice, Path(folder) / "bundle", manifest), "onnxruntime").floors()
+    sqnr_db = {n: db for n, db in floors.sqnr_db.items() if n not in limits}
+    return Allowed(limits, score_drop=promise, sqnr_db=sqnr_db, same_share=floors.same_share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import warnings
@@ -18,13 +19,15 @@ from edgekit.parts import Exporter, Trained, manifest_of
 from edgekit.prepares import export_prepares
 from edgekit.registry import missing_modules
 from edgekit.signature import Signature
+from edgekit.untrained import untrained
 
 if TYPE_CHECKING:
     import torch
 
 
 class Onnx(Exporter):
-    """Through torch.export. Outputs of the graph are the signature's; probes stay inner tensors of that name."""
+    """Through torch.export. Outputs of the graph are the signature's; probes stay inner tensors of that name. `details.untrained`:
+    graph -> nodes whose weights are buffers of the module, which stay float whatever is quantised."""
 
     needs = ("onnx",)
     format = "onnx"
@@ -49,10 +52,13 @@ class Onnx(Exporter):
         if done := done_already(out, lineage):
             return done
         names = {n: "model.onnx" if n == "main" else f"{n}.onnx" for n in source.graphs}
-        with new_bundle(out, manifest_of(source, "onnx", names, lineage), source.goldens(), source.tensors) as draft:
+        made = {n: self._graph(source, n, options["opset"]) for n in names}
+        fixed = {} if own else {n: untrained(p, source.module(n)) for n, p in made.items()}
+        details = {"untrained": {n: nodes for n, nodes in fixed.items() if nodes}} if any(fixed.values()) else {}
+        manifest = dataclasses.replace(manifest_of(source, "onnx", names, lineage), details=details)
+        with new_bundle(out, manifest, source.goldens(), source.tensors) as draft:
             for graph, file in names.items():
-                proto = self._graph(source, graph, options["opset"])
-                (draft / file).write_bytes(proto.SerializeToString(deterministic=True))
+                (draft / file).write_bytes(made[graph].SerializeToString(deterministic=True))
             export_prepares(self, source, draft, options)
         return open_bundle(out)
 

@@ -48,6 +48,11 @@ def _show(found: Mapping[str, Any]) -> None:
     click.echo(f"  latency   {found['int8_us']:.0f} us, float {found['float_us']:.0f} us (one thread, onnxruntime)")
     tensor, rate = next(iter(found["clip_rates"].items()), ("", 0.0))
     click.echo(f"  clipped   {100 * rate:.2f} % of the values of '{tensor}', the most of all tensors, on samples held back")
+    for graph, trial in found.get("graphs", {}).items():
+        alike = "" if trial["same_decisions"] is None else f", {100 * trial['same_decisions']:.1f} % decided alike"
+        click.echo(f"  graph     {graph:<16} {trial['sqnr_db']:6.1f} dB{alike}")
+    for graph, why in found.get("left_float", {}).items():
+        click.echo(f"  graph     {graph:<16} float: {why}")
     for row in found.get("candidates", ()):
         share = "-" if row["same_answers"] is None else f"{100 * row['same_answers']:.1f} %"
         click.echo(f"  tried     {row['form']:<16} {row['sqnr_db']:6.1f} dB  {share:>7}  {row['latency_us']:6.0f} us")
