@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from edgekit.program import Stream, sources
 from edgekit.signature import Signature
 from edgekit.stream import StreamRun, joined
 
+G = TypeVar("G", bound=Graph)
 KEPT_LAYOUTS = 2  # sets of buffers kept: one for each combination of free sizes seen last
 
 
@@ -104,6 +106,15 @@ class Execution(Session):
                 phase.run()
 
         return once
+
+    def around_graphs(self, wrap: Callable[[Graph], G]) -> dict[str, G]:
+        """Put something around every graph from now on, such as a clock, in the order in which the program first runs them. A stream that
+        was begun is given up; states that the engine keeps stay with it."""
+        order = list(dict.fromkeys(p.graph for p in self._program.graph_phases()))
+        wrapped = {n: wrap(self._graphs[n]) for n in order}
+        self._graphs, self._stream = {**self._graphs, **wrapped}, None
+        self._layouts.clear()
+        return wrapped
 
     def _ready(self, inputs: Arrays, seed: int | None) -> Layout:
         """The layout for these sizes, with the inputs written into it."""

@@ -41,8 +41,20 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class GraphTime:
+    """One graph of a program of several, timed around its calls without the engine's profiler."""
+
+    name: str
+    calls: int  # in one inference, or in one chunk of a stream
+    call_us: float  # the median of one call
+    time_us: float  # the median of all its calls in one inference or chunk
+    share: float  # of the sum over all graphs
+
+
+@dataclass(frozen=True)
 class LayerProfile:
-    """Layers in the order of execution. `slowed`: time with profiling / time without; shares hold, times are inflated by it."""
+    """Layers in the order of execution. `slowed`: time with profiling / time without; shares hold, times are inflated by it.
+    `graphs` and `whole_us` (p50 of one inference or chunk, timed along with them): of a program of several graphs, without profiling."""
 
     runtime: str
     threads: int
@@ -51,3 +63,5 @@ class LayerProfile:
     roof: Roof | None
     slowed: float | None = None
     notes: tuple[str, ...] = ()
+    graphs: tuple[GraphTime, ...] = ()
+    whole_us: float | None = None

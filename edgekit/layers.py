@@ -17,6 +17,7 @@ from edgekit import own_process, registry
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.counting import one_sample
 from edgekit.errors import EdgekitError
+from edgekit.graph_times import by_graph
 from edgekit.layer_profile import Layer, LayerProfile, Roof
 from edgekit.parts import Runtime
 from edgekit.profile_child import pin
@@ -95,7 +96,8 @@ def work(folder: str, runtime: str, threads: int) -> LayerProfile:
         once = session.bind(inputs)
         once()
         runs = runs_for(once)
-    return part.layers(bundle, inputs, threads, runs)
+        graphs, whole_us = by_graph(session, inputs, runs)
+    return dataclasses.replace(part.layers(bundle, inputs, threads, runs), graphs=graphs, whole_us=whole_us)
 
 
 def main(arguments: list[str]) -> int:

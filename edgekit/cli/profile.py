@@ -21,7 +21,7 @@ LAYERS_SHOWN = 12
 @request_options
 @click.option("--meter", default="", help="An energy meter, see `edgekit parts`; none = do not measure. Default: the target's.")
 @click.option("--target", default="", help="What the machine is, see `edgekit targets`. Default: what it is recognised as, else host.")
-@click.option("--layers", is_flag=True, help="Also where the time goes, layer by layer, against the roofline of this machine.")
+@click.option("--layers", is_flag=True, help="Also where the time goes, graph by graph and layer by layer, against the roofline of this machine.")
 @click.option("--on", default="", metavar="DEVICE", help="ssh://user@host[:port], or the name of a device in --fleet. Default: here.")
 @click.option("--fleet", type=click.Path(path_type=Path), default=None, help="TOML file of devices, for --on NAME.")
 @click.option("--strict", is_flag=True, help="Exit code 1 unless the verdict is VALID.")
@@ -128,6 +128,12 @@ def _conditions(m: Measurement) -> str:
 
 
 def _show_layers(found: LayerProfile) -> None:
+    if found.graphs:
+        total, whole = sum(g.time_us for g in found.graphs), found.whole_us or 0.0
+        click.echo(f"  graphs    {total:.1f} us in all, without a profiler; one inference or chunk has p50 {whole:.1f} us")
+    for graph in found.graphs:
+        often = f" ({graph.calls} calls of {graph.call_us:.1f} us)" if graph.calls > 1 else ""
+        click.echo(f"            {100 * graph.share:5.1f} %  {graph.time_us:9.1f} us  {graph.name}{often}")
     click.echo(f"  layers    {len(found.layers)} on {found.runtime}; the slowest:")
     for layer in sorted(found.layers, key=lambda x: -x.time_us)[:LAYERS_SHOWN]:
         rate = f"{layer.gops:8.1f} GOP/s" if layer.gops else " " * 14

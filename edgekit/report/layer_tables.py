@@ -12,6 +12,24 @@ MOST = 240  # layers in all tables together: the slowest of each
 LEAST = 24  # in one table
 
 
+def graphs(run: Run) -> tuple[Table, ...]:
+    """A table for each profile of a program of several graphs."""
+    return tuple(_graphs(title(b.label, p), p) for b in run.bundles for p in b.layers if p.graphs)
+
+
+def _graphs(name: str, profile: LayerProfile) -> Table:
+    total = sum(g.time_us for g in profile.graphs)
+    rows = [(g.name, str(g.calls), significant(g.call_us), significant(g.time_us), f"{100 * g.share:.1f}") for g in profile.graphs]
+    return Table(
+        title=f"By graph: {name}",
+        kind="measured",
+        columns=(Column("graph", is_text=True), Column("calls"), Column("µs a call"), Column("µs"), Column("share %")),
+        rows=(*(cells(*r) for r in rows), cells("all", str(sum(g.calls for g in profile.graphs)), NONE, significant(total), "100.0")),
+        caption=f"medians of {profile.runs:,} inferences or chunks of a stream, which took {significant(profile.whole_us)} µs (p50) as a whole",
+        details="A clock was read before and after each call of a graph; no profiler ran. What runs once before a stream is not in it.",
+    )
+
+
 def layers(run: Run) -> tuple[Table, ...]:
     """A table for each profile of layers."""
     found = [(title(b.label, p), p) for b in run.bundles for p in b.layers]
