@@ -95,7 +95,8 @@ def table(results: list[dict[str, Any]]) -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Drawn by `python benchmarks/record.py --table` from the JSON files in `benchmarks/`; nothing is typed.", ""]
     lines += ["Forecasting, clinical series, time-stepping, diffusion and voice conversion have pages of their own: [tpgn.md](tpgn.md),"]
-    lines += ["[multi_fit.md](multi_fit.md), [time_stepping.md](time_stepping.md), [few_step.md](few_step.md), [stream_voice.md](stream_voice.md).", ""]
+    others = ("multi_fit", "time_stepping", "few_step", "stream_voice")
+    lines += [f"{', '.join(f'[{n}.md]({n}.md)' for n in others)}.", ""]
     for data in results:
         if "rows" in data:
             lines += deployed(data)
