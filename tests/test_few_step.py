@@ -125,7 +125,7 @@ def test_what_is_trained_and_tested_is_kept(runs: dict[str, Path], family: str, 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("it was trained again")
 
-    monkeypatch.setattr("edgekit.models._diffusion.stages.fit", never)
+    monkeypatch.setattr("edgekit.models._stages.fit", never)
     part = registry.find(Family, family)
     part.fit(recipe.fill(part.options(), RECIPES[family], family), run / "train", silent)
     assert (run / "train" / "result.json").read_bytes() == before

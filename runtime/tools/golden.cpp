@@ -306,9 +306,9 @@ Status check_cases(const Bundle& bundle, Options options, const std::string& pre
       for (int k = 0; i && k < 20; ++k) sizes.push_back(1 + random() % static_cast<unsigned>(std::max<std::int64_t>(1, std::min<std::int64_t>(2000, stream_length(bundle, inputs)))));
       auto again = run_pieces(bundle, &*plain, inputs, sizes, data.program.seed);
       if (!again) return again.status();
-      const bool equal = same(*whole, *again);
-      pieces += equal;
-      if (!equal) failures.push_back(i ? "the stream answers otherwise when it is pushed in other pieces" : "the stream answers otherwise the second time");
+      const bool repeated = same(*whole, *again);
+      pieces += repeated;
+      if (!repeated) failures.push_back(i ? "the stream answers otherwise when it is pushed in other pieces" : "the stream answers otherwise the second time");
     }
     if (file == data.goldens.back() && chunks && !equal) failures.push_back("every golden input is decided otherwise in its first chunk: nothing else could be compared");
     cases->push_back({{"file", prefix + file}, {"output_max_abs", std::isfinite(worst) ? Json(worst) : Json()}, {"spikes_compared", spikes.compared},
