@@ -39,17 +39,17 @@ class Bf16(Calibrator):
             allowed = Allowed(score_drop=float(options["max_score_drop"]), sqnr_db=floors.sqnr_db, same_share=floors.same_share)
             graphs = {n: dataclasses.replace(g, probes=()) for n, g in source.manifest.graphs.items()}
             manifest = dataclasses.replace(
-                source.manifest, precision="bf16", graphs=graphs, details=details, allowed=allowed, lineage=lineage, files={}
-            )
+                source.manifest, precision="bf16", graphs=graphs, details=details, allowed=allowed, golden=floors.note(source), lineage=lineage,
+                files={},
+            )  # fmt: skip
             own = [n for n in source.manifest.files if not n.startswith(("golden", "tensors")) and "/" not in n]
-            goldens = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]
-            with new_bundle(folder, manifest, goldens, source.tensors()) as draft:
+            with new_bundle(folder, manifest, floors.goldens(source), source.tensors()) as draft:
                 for name in own:
                     shutil.copy2(source.folder / name, draft / name)
                 copy_prepares(source, manifest, draft)
             return open_bundle(folder)
 
-        return with_floors(write, out, "openvino")
+        return with_floors(source, write, out, "openvino")
 
 
 PART = Bf16()

@@ -42,7 +42,6 @@ class Half(Calibrator):
         lineage = Lineage("calibrate half", source.sha256, dict(options), {"onnx": onnx.__version__})
         if done := done_already(out, lineage):
             return done
-        goldens = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]
         graphs = {n: dataclasses.replace(g, probes=()) for n, g in source.manifest.graphs.items()}
         # Spikes and decisions of a rounded network are other ones: what is left of the answers is measured.
         measured = bool(source.manifest.probes) or decides(source.manifest)
@@ -51,14 +50,15 @@ class Half(Calibrator):
         def write(folder: Path, floors: Kept) -> Bundle:
             rounded = Allowed(score_drop=SCORE_DROP, sqnr_db=floors.sqnr_db, same_share=floors.same_share)
             allowed = rounded if measured else _limits(source, float(options["tolerance"]))
-            manifest = dataclasses.replace(source.manifest, precision="f16", graphs=graphs, allowed=allowed, lineage=lineage, files={})
-            with new_bundle(folder, manifest, goldens, source.tensors()) as draft:
+            note = floors.note(source)
+            manifest = dataclasses.replace(source.manifest, precision="f16", graphs=graphs, allowed=allowed, golden=note, lineage=lineage, files={})
+            with new_bundle(folder, manifest, floors.goldens(source), source.tensors()) as draft:
                 for name, graph in graphs.items():
                     (draft / graph.file).write_bytes(made[name].SerializeToString(deterministic=True))
                 copy_prepares(source, manifest, draft)
             return open_bundle(folder)
 
-        return with_floors(write, out, "onnxruntime") if measured else write(out, Kept())
+        return with_floors(source, write, out, "onnxruntime") if measured else write(out, Kept())
 
 
 PART = Half()

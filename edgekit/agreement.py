@@ -33,7 +33,7 @@ def agreement(manifest: Manifest, names: Collection[str], golden: Golden, answer
     """`names`: the outputs that may differ, of a stream. An output of another shape agrees nowhere."""
     stream = manifest.program.stream
     assert stream is not None
-    chunks = _chunks(manifest, golden)
+    chunks = chunks_of(manifest, golden)
     first, shares = chunks, {}
     for name in names:
         expected, got = golden.outputs[name], answers[name]
@@ -60,7 +60,7 @@ def comparable(manifest: Manifest, found: Agreement, name: str, value: np.ndarra
     return value[(slice(None),) * join.axis + (slice(0, found.equal * each),)]
 
 
-def _chunks(manifest: Manifest, golden: Golden) -> int:
+def chunks_of(manifest: Manifest, golden: Golden) -> int:
     """How many chunks the golden inputs make."""
     stream = manifest.program.stream
     assert stream is not None

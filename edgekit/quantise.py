@@ -31,11 +31,13 @@ from edgekit.program import Program
 from edgekit.qdq import Choice
 from edgekit.quantise_graphs import GraphTrial, JudgedGraph
 from edgekit.record import record
+from edgekit.rounding import Kept
 from edgekit.task import Task, task_of
 from edgekit.verify import sqnr_db
 
 SAMPLES = 500  # of the calibration data, every fifth and fourth of five held back
 BATCH = 20
+NOTHING_KEPT = Kept()  # yet
 TIMED = 60  # calls of each form, in turns
 
 
@@ -111,10 +113,10 @@ class Trials:
         kept = choice.without({*choice.floats, *self.always_float, *(self.weightless if choice.only_weights else ())})
         return qdq.quantised(self.models[name], self.ranges(choice)[name], kept)
 
-    def write(self, choice: Choice, out: Path, manifest: Manifest) -> Bundle:
-        """The bundle of a form."""
-        goldens = [dataclasses.replace(g, probes={}, near={}) for g in self.source.goldens()]
-        with new_bundle(out, manifest, goldens, self.source.tensors()) as draft:
+    def write(self, choice: Choice, out: Path, manifest: Manifest, kept: Kept = NOTHING_KEPT) -> Bundle:
+        """The bundle of a form, with the golden answers of `kept`."""
+        manifest = dataclasses.replace(manifest, golden=kept.note(self.source))
+        with new_bundle(out, manifest, kept.goldens(self.source), self.source.tensors()) as draft:
             for name, graph in self.graphs(choice).items():
                 (draft / manifest.graphs[name].file).write_bytes(_unnamed(graph, self._prefix[name]).SerializeToString(deterministic=True))
             for name in self.left_float:

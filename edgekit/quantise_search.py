@@ -17,7 +17,7 @@ from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress
 from edgekit.qdq import METHODS, Choice
 from edgekit.quantise import Trial, Trials
-from edgekit.rounding import kept_of
+from edgekit.rounding import Kept, kept_of
 
 ENOUGH_DB = 20.0  # noise of a tenth of the signal's amplitude
 ALMOST = 1.1  # latencies this close are one
@@ -174,11 +174,12 @@ def quantised_bundle(
             "float_nodes": list(chosen.floats), "promise": promise, "slower": slower, "clip_rates": trials.clip_rates(chosen), "notes": notes,
         }  # fmt: skip
         details = {"quantisation": {**found, **said}}
+        floors = _floors(trials, chosen)
         manifest = dataclasses.replace(
             trials.plain, precision="int8", variant=variant, lineage=lineage, details=details, files={},
-            allowed=_allowed(trials, chosen, promise),
+            allowed=_allowed(trials, floors, promise),
         )  # fmt: skip
-        made = trials.write(chosen, out, manifest)
+        made = trials.write(chosen, out, manifest, floors)
     cache.unlink(missing_ok=True)
     return made
 
@@ -188,13 +189,18 @@ def _missed(found: Mapping[str, Any], promise: float) -> str:
     return f"{changed}SQNR is {found['sqnr_db']:.1f} dB ({ENOUGH_DB:g} dB are asked for)"
 
 
-def _allowed(trials: Trials, choice: Choice, promise: float) -> Allowed:
-    """The floors of what the form keeps of the golden answers here. What graphs left in float give, in a program that decides, is held
-    to the float bundle's own limit up to the first decision that differs: signal to noise would say little of so few numbers."""
+def _floors(trials: Trials, choice: Choice) -> Kept:
+    """The floors of what the form keeps of the golden answers here."""
     manifest = dataclasses.replace(trials.plain, precision="int8", prepares=())
-    exact = {n for p in manifest.program.graph_phases() if p.graph in trials.left_float for n in p.outputs.values()}
-    limits = {n: v for n, v in manifest.allowed.output_max_abs.items() if n in exact}
     with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
-        floors = kept_of(trials.write(choice, Path(folder) / "bundle", manifest), "onnxruntime").floors()
+        return kept_of(trials.source, trials.write(choice, Path(folder) / "bundle", manifest), "onnxruntime").floors()
+
+
+def _allowed(trials: Trials, floors: Kept, promise: float) -> Allowed:
+    """What graphs left in float make of decisions alone is as near as before, up to the first decision that differs, and held to the float
+    bundle's own limit: signal to noise would say little of so few numbers."""
+    manifest = trials.source.manifest
+    exact = {n for p in manifest.program.graph_phases() if p.graph in trials.left_float for n in p.outputs.values()}
+    limits = {n: v for n, v in manifest.allowed.output_max_abs.items() if n in exact and floors.max_abs[n] <= v}
     sqnr_db = {n: db for n, db in floors.sqnr_db.items() if n not in limits}
     return Allowed(limits, score_drop=promise, sqnr_db=sqnr_db, same_share=floors.same_share)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from edgekit import registry
 from edgekit.agreement import agreement, comparable, may_differ
-from edgekit.bundle import Bundle
+from edgekit.bundle import Bundle, Golden, GoldenNote
 from edgekit.errors import EdgekitError
+from edgekit.late_start import late_start
 from edgekit.parts import Runtime
 from edgekit.verify import sqnr_db
 
@@ -27,15 +31,29 @@ class Kept:
 
     sqnr_db: Mapping[str, float] = field(default_factory=dict)  # float output -> dB; before the first decision that differs
     same_share: Mapping[str, float] = field(default_factory=dict)  # whole-number output that may differ -> share of equal places
+    late: Golden | None = None  # a golden answer more (late_start.py)
+    max_abs: Mapping[str, float] = field(default_factory=dict)  # float output -> its largest difference, of the same places
+
+    def goldens(self, source: Bundle) -> list[Golden]:
+        """The golden answers of what is made from the float bundle `source`: inner spikes of a rounded network are other ones."""
+        own = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]
+        return own if self.late is None else [*own, self.late]
+
+    def note(self, source: Bundle) -> GoldenNote:
+        """Where they come from."""
+        note = source.manifest.golden
+        if self.late is None:
+            return note
+        return GoldenNote(f"{note.answers_by}; the last ones by the float bundle", f"{note.inputs_from}; the last ones from a later chunk on")
 
     def floors(self) -> Kept:
         """What another engine is held to."""
         shares = {n: round(max(0.0, 1 - MORE * (1 - s) - FEW), 4) for n, s in self.same_share.items()}
-        return Kept({n: db - FLOOR_DB for n, db in self.sqnr_db.items()}, shares)
+        return Kept({n: db - FLOOR_DB for n, db in self.sqnr_db.items()}, shares, self.late, self.max_abs)
 
 
-def with_floors(write: Callable[[Path, Kept], Bundle], out: Path, runtime: str) -> Bundle:
-    """The bundle that `write` makes at `out` with its floors, which a draft of it was run for.
+def with_floors(source: Bundle, write: Callable[[Path, Kept], Bundle], out: Path, runtime: str) -> Bundle:
+    """The bundle that `write` makes of the float bundle `source` at `out` with its floors, which a draft of it was run for.
 
     Raises EdgekitError when a model without a score keeps less than LEAST_DB; with one, the score decides when it is
     verified.
@@ -43,7 +61,7 @@ def with_floors(write: Callable[[Path, Kept], Bundle], out: Path, runtime: str) 
     draft = out.parent / f".{out.name}.measured"
     try:
         bundle = write(draft, Kept())
-        kept = kept_of(bundle, runtime)
+        kept = kept_of(source, bundle, runtime)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     model = bundle.manifest.model
@@ -54,18 +72,20 @@ def with_floors(write: Callable[[Path, Kept], Bundle], out: Path, runtime: str) 
     return write(out, kept.floors())
 
 
-def kept_of(bundle: Bundle, runtime: str) -> Kept:
-    """What the bundle keeps of its golden answers on an engine; MOST_DB where it is more."""
+def kept_of(source: Bundle, bundle: Bundle, runtime: str) -> Kept:
+    """What a form of `source` keeps of its golden answers on an engine, the late one included; MOST_DB where it is more."""
     manifest, free = bundle.manifest, may_differ(bundle.manifest)
     worst = {t.name: MOST_DB for t in manifest.signature.outputs if t.dtype.startswith("float")}
-    shares = dict.fromkeys(free, 1.0)
+    shares, most = dict.fromkeys(free, 1.0), dict.fromkeys(worst, 0.0)
+    late = late_start(source, bundle, runtime)
     with registry.find(Runtime, runtime).open(bundle) as session:
-        for golden in bundle.goldens():
+        for golden in (*bundle.goldens(), *([late] if late else [])):
             got = session.run(golden.inputs)
             found = agreement(manifest, free, golden, got) if free else None
             for name, db in worst.items():
                 y, z = (comparable(manifest, found, name, v) if found else v for v in (golden.outputs[name], got[name]))
                 if y is not None and z is not None:
                     worst[name] = min(db, sqnr_db(y, z))
+                    most[name] = max(most[name], float(np.abs(y.astype(np.float64) - z).max(initial=0.0)))
             shares = {n: min(s, found.shares[n]) for n, s in shares.items()} if found else shares
-    return Kept(worst, shares)
+    return Kept(worst, shares, late, most)

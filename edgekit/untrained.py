@@ -14,16 +14,21 @@ OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def untrained(proto: Any, module: torch.nn.Module) -> list[str]:
-    """Names of the nodes whose constant matrices are all buffers of the module, as they are, transposed, or a slice along their first axis:
-    the exporter folds these in. Every node of `proto` has a name."""
+    """Names of the nodes whose constant matrices are all buffers of the module, or made of them alone (cut, transposed; by nodes, or
+    folded in by the exporter). Every node of `proto` has a name."""
     from onnx import numpy_helper
 
-    fixed = [m for b in module.buffers() if b.is_floating_point() and b.ndim >= 2 for m in _forms(b.detach().cpu().numpy())]
-    constants = {t.name: t for t in proto.graph.initializer if len(t.dims) >= 2}
-    found = []
+    buffers = [m for b in module.buffers() if b.is_floating_point() and b.ndim >= 2 for m in _forms(b.detach().cpu().numpy())]
+    constants = {t.name for t in proto.graph.initializer}
+    matrices = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer if len(t.dims) >= 2}
+    fixed = {n for n, w in matrices.items() if any(w.shape == b.shape and np.array_equal(w, b) for b in buffers)}
+    weights, found = set(matrices), []
     for node in proto.graph.node:
-        weights = [numpy_helper.to_array(constants[n]) for n in node.input if n in constants] if node.op_type in OPERATORS else []
-        if weights and all(any(w.shape == f.shape and np.array_equal(w, f) for f in fixed) for w in weights):
+        if node.input and constants.issuperset(node.input):
+            constants |= set(node.output)
+            weights |= set(node.output)
+            fixed |= set(node.output) if fixed & set(node.input) and not (weights - fixed) & set(node.input) else set()
+        elif node.op_type in OPERATORS and weights & set(node.input) and fixed.issuperset(weights & set(node.input)):
             found.append(node.name)
     return found
 

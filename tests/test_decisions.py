@@ -21,6 +21,7 @@ from edgekit.agreement import agreement, comparable, may_differ
 from edgekit.bundle import Bundle, Golden, open_bundle
 from edgekit.decisions import decides, decisions, left_float
 from edgekit.errors import Broken
+from edgekit.late_start import LOOK
 from edgekit.parts import Calibrator, Runtime
 from edgekit.program import ArgMax, Phase, Program, value
 from edgekit.quantise_graphs import JudgedGraph, decision_nodes
@@ -84,9 +85,12 @@ def test_buffers_are_untrained_however_they_are_folded_in_and_parameters_are_not
     module.register_parameter("weight", torch.nn.Parameter(torch.randn(3, 5)))
     books, weight = module.books.numpy(), module.weight.detach().numpy()
     constants = {"turned": books[1].T, "plain": books[0], "own": weight, "near": books[0] + np.float32(1e-7)}
-    nodes = [onnx.helper.make_node("MatMul", ["x", n], [f"{n}_y"], name=n) for n in constants]
+    nodes = [onnx.helper.make_node("Gather", ["books", "one"], ["by_node"], axis=0), onnx.helper.make_node("Transpose", ["by_node"], ["turned_by_node"]),
+             onnx.helper.make_node("Add", ["by_node", "own"], ["mixed"])]  # fmt: skip
+    nodes += [onnx.helper.make_node("MatMul", ["x", n], [f"{n}_y"], name=n) for n in (*constants, "turned_by_node", "mixed")]
+    constants |= {"books": books, "one": np.int64(1)}
     proto = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], [], [numpy_helper.from_array(a, n) for n, a in constants.items()]))
-    assert untrained(proto, module) == ["turned", "plain"]
+    assert untrained(proto, module) == ["turned", "plain", "turned_by_node"]
 
 
 def test_the_front_end_and_the_voice_stay_as_they_were_and_the_layers_are_integers(made: Bundle, rounded: dict[str, Bundle]):
@@ -168,6 +172,21 @@ def test_every_form_is_verified_on_the_engines_that_run_it(rounded: dict[str, Bu
     assert found.passed, found.failures
     assert found.same_share is not None and found.same_share >= rounded[form].manifest.allowed.same_share["code"] > 0.5
     assert found.chunks_compared is not None and 0 < found.chunks_compared <= 1
+
+
+def test_a_later_start_on_which_the_form_decides_longest_alike_is_a_golden_answer_more(made: Bundle, rounded: dict[str, Bundle]):
+    late = rounded["int8"].goldens()[2]
+    assert len(made.goldens()) == 2 and len(rounded["int8"].goldens()) == 3
+    assert rounded["int8"].manifest.golden.answers_by.endswith("the last ones by the float bundle")
+    own = rounded["int8"].golden().inputs["sound"]
+    length = late.inputs["sound"].shape[1]
+    assert any(np.array_equal(late.inputs["sound"], g.inputs["sound"][:, at : at + length]) for g in made.goldens() for at in range(0, own.shape[1], 80))
+    with registry.find(Runtime, "onnxruntime").open(made) as exact, registry.find(Runtime, "onnxruntime").open(rounded["int8"]) as form:
+        answers = exact.run(late.inputs)
+        assert all(np.array_equal(answers[n], late.outputs[n]) for n in answers)
+        equal = [agreement(made.manifest, ["code"], g, form.run(g.inputs)).equal for g in rounded["int8"].goldens()]
+    assert equal[2] >= LOOK, equal  # of this form; the starts that were tried hold one
+    assert len(rounded["half"].goldens()) == 2  # where nothing differs, none is needed
 
 
 def said_by_cpp(folder: Path, *more: str) -> subprocess.CompletedProcess[str] | None:

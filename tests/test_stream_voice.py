@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from toy_decider import reweighted
 
 from edgekit import flow, registry, verify
-from edgekit.bundle import Bundle
+from edgekit.bundle import Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError
 from edgekit.models import _stream_voice_options as options
@@ -24,7 +25,7 @@ from edgekit.models._voice.deploy import DELAY
 from edgekit.models._voice.spectra import HOP
 from edgekit.models._voice.trained import inputs_of_voice
 from edgekit.models._voice.whole import Voice, Whole
-from edgekit.parts import Runtime, Session
+from edgekit.parts import Calibrator, Runtime, Session
 
 TINY = Path(__file__).parent.parent / "examples" / "stream_voice_tiny.toml"
 ENGINES = [("onnx", "onnxruntime"), ("openvino", "openvino"), ("onnx", "cpp")]
@@ -183,6 +184,24 @@ def test_there_are_no_clicks_where_frames_meet(bundles: dict[str, Bundle], spoke
     clicked[5 * HOP :] += 0.05 * np.abs(speech).max()  # the test would notice one
     assert quality.border_click(clicked, borders) > quality.border_click(speech, borders)
     assert quality.dc_offset(speech) < 0.05 and quality.clipped_share(speech) == 0
+
+
+@pytest.mark.slow
+def test_int8_keeps_the_promises_of_its_codes_on_every_engine_and_wrong_weights_do_not(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    part = registry.find(Calibrator, "int8")
+    made = part.calibrate(bundles["onnx"], tmp_path / "int8", part.options)
+    found = made.manifest.details["quantisation"]
+    assert found["good"] and set(found["graphs"]) == {"encoder", "language", "predictor"} and set(found["left_float"]) == {"prompt", "decoder"}
+    for name in ("decoder", "prompt"):
+        assert made.graph(name).read_bytes() == bundles["onnx"].graph(name).read_bytes()
+    assert made.preparation("voice").sha256 == bundles["onnx"].preparation("voice").sha256
+    forms = {"onnx": made, "openvino": flow.export(made.folder, "openvino", tmp_path / "ov")}
+    for fmt, engine in ENGINES:
+        said = verify.verify(forms[fmt], ready(engine))
+        assert said.passed and said.score is not None and said.same_share is not None and said.same_share > 0.7, (engine, said.failures)
+    for graph in ("encoder", "language", "predictor", "decoder"):
+        wrong = open_bundle(reweighted(made, tmp_path / graph, {graph: 1}))
+        assert verify.verify(wrong, ready("onnxruntime"), 0).failures, graph
 
 
 def pushed(session: Session, voice: Voice, seconds: float, seed: int = 0) -> int:
