@@ -125,7 +125,7 @@ def test_the_delay_is_that_of_the_manifest(bundles: dict[str, Bundle], whole: Wh
     ("codec", "network", "temperature"),
     [
         ({"kind": "waveform", "width": 2}, {}, 0.0), ({}, {"history": True, "predictor": "discrete"}, 0.0),
-        ({}, {"order": "interleaved", "history": True, "predictor": "discrete"}, 0.7), ({}, {"order": "interleaved"}, 0.7),
+        ({}, {"order": "interleaved", "history": True, "predictor": "discrete"}, 0.7), ({}, {"order": "interleaved", "pitch": "predicted"}, 0.7),
     ],
 )  # fmt: skip
 def test_every_structure_streams_as_it_was_computed_at_once(

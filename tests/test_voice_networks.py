@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy import signal
 
 from edgekit.models._voice import quantiser, spectra, synthesis
-from edgekit.models._voice.codec import TOKENS, codec_of, pitch_token, token_hz
+from edgekit.models._voice.codec import LATENT, TOKENS, codec_of, pitch_token, token_hz
 from edgekit.models._voice.conv import ConvStack
-from edgekit.models._voice.converter import Converter
+from edgekit.models._voice.converter import LOG_HZ, MIDDLE, POOLED, Converter, absolute, middle_of, relative
 from edgekit.models._voice.features import BEGUN, MOST, Running
 from edgekit.models._voice.language import PERIOD, Trunk
 from edgekit.models._voice.source_filter import SourceFilterCodec
@@ -193,6 +195,16 @@ def test_running_means_forget_and_pauses_do_not_count() -> None:
     assert float(states[1]) == MOST
 
 
+def test_the_noise_of_a_room_is_no_part_of_a_voice_s_pitch() -> None:
+    """A tracker that finds 300 Hz in soft noise, then a voice of 110 Hz: as if the noise had not been, whether it counted for a while or not."""
+    for room, far in ((-9.5, 0.5), (-6.0, 2.0)):  # a pause from the beginning on, and one that only shows when a voice comes
+        levels = torch.cat([torch.full((1, 60, 1), room), torch.full((1, 60, 1), -2.0)], 1)
+        hz = torch.cat([torch.full((1, 60, 1), 300.0), torch.full((1, 60, 1), 110.0)], 1)
+        _, side, states = Running()(levels.expand(-1, -1, spectra.BANDS), torch.ones(1, 120, 1), hz.log())
+        assert 12 * abs(math.log2(math.exp(float(states[2])) / 110)) < far
+        assert (12 * side[0, -20:, 1]).abs().max() < 1.5 * far
+
+
 @pytest.mark.parametrize("heads", [1, 2])
 def test_the_trunk_goes_on_where_it_was(heads: int) -> None:
     torch.manual_seed(0)
@@ -239,18 +251,34 @@ def test_a_frame_is_told_those_before_it_and_not_itself(order: str, predictor: s
     assert not differs[:11].any() and differs[11]
     every = torch.ones_like(none)
     assert (states(latents, every) == states(changed, every)).all()
-    codes, losses = torch.randint(0, 8, (1, 20, 2)), net.predictor.losses
-    assert losses(states(latents, none), tokens, codes, latents).shape[1:] == (1, 20)
-    token, found, made = net.predictor(states(latents, none)[0], torch.zeros(20, TOKENS + 16), 0.0)
+    codes, losses, pooled = torch.randint(0, 8, (1, 20, 2)), net.predictor.losses, net.pooled_of(prompt[1], prompt[2], prompt[0])
+    assert losses(states(latents, none), pooled, said, tokens, codes, latents).shape[1:] == (1, 20)
+    token, found, made = net.predictor(states(latents, none)[0], pooled, said[0], torch.zeros(20, TOKENS + 16), 0.0)
     assert (made - sum(books[level][found[:, level]] for level in range(2))).abs().max() < 1e-5
     assert token.shape == (20,)
 
 
+def test_pitch_against_a_voice_s_mean_goes_with_the_voice() -> None:
+    """The same melody of a low and of a high voice has the same relative tokens, and comes back as what it was."""
+    low = torch.tensor([[0, 18, 20, 16, 0, 22]])
+    high = torch.where(low > 0, low + 24, low)
+    found, middles = [], []
+    for tokens in (low, high):
+        pooled = torch.zeros(1, POOLED)
+        pooled[0, 2 * LATENT] = math.log(np.exp(np.log(token_hz()[tokens[tokens > 0].numpy()]).mean())) - LOG_HZ
+        middles.append(middle_of(pooled))
+        found.append(relative(tokens, middles[-1]))
+        assert (absolute(found[-1], middles[-1]) == tokens).all()
+    assert (found[0] == found[1]).all() and int(middles[1] - middles[0]) == 24 and int(middles[0]) == 19
+
+
 def test_drawn_codes_follow_their_probabilities() -> None:
     torch.manual_seed(0)
-    net = Converter(Structure(width=16, layers=1, heads=2, hidden=16, predictor="discrete"), torch.randn(1, 4, 24)).predictor
+    net = Converter(Structure(width=16, layers=1, heads=2, hidden=16, predictor="discrete", pitch="predicted"), torch.randn(1, 4, 24)).predictor
     state = torch.randn(1, 16).expand(20_000, -1)
     noise = -(-torch.rand(20_000, TOKENS + 4).clamp(1e-7, 1 - 1e-7).log()).log()
-    token, _, _ = net(state, noise, 1.0)
+    pooled = torch.zeros(1, POOLED)
+    pooled[0, 2 * LATENT] = math.log(token_hz()[MIDDLE]) - LOG_HZ  # a prompt as high as the middle: relative tokens are absolute ones
+    token, _, _ = net(state, pooled, None, noise, 1.0)
     expected = net.pitch(state[:1])[0].softmax(0).detach().numpy()
     assert np.bincount(token.numpy(), minlength=TOKENS) / 20_000 == pytest.approx(expected, abs=0.012)

@@ -79,13 +79,15 @@ class Fit:
     @cached_property
     def running(self) -> Running:
         """Running means that begin at the mean of the real voices, or of all where none is real."""
-        f = self.frames
-        real = np.concatenate([
-            np.arange(f.starts[i], f.starts[i + 1]) for i, c in enumerate(f.clips) if c.phones is None or not self.options.data.real
-        ])  # fmt: skip
         running = Running()
-        running.first.copy_(torch.from_numpy(f.bands(real).mean(0)))
+        running.first.copy_(torch.from_numpy(self.frames.bands(self.recorded).mean(0)))
         return running
+
+    @property
+    def recorded(self) -> np.ndarray:
+        """Frames of recorded speech, or all where none is: int64 (frames,)."""
+        made = np.repeat(self.frames.made, self.frames.lengths)
+        return np.flatnonzero(~made if len(self.options.data.real) else made)
 
     def run(self) -> Path:
         """Train what is not trained yet, judge what is not judged yet; the checkpoint folder to deploy, of the first seed."""
@@ -201,7 +203,7 @@ class Fit:
     def _new_codec(self) -> Any:
         codec = codec_of(**dataclasses.asdict(self.options.codec))
         if isinstance(codec, SourceFilterCodec):
-            bands = self.frames.bands(slice(None))
+            bands = self.frames.bands(self.recorded)
             codec.mean.copy_(torch.from_numpy(bands.mean(0)))
             codec.deviation.copy_(torch.from_numpy(bands.std(0)))
         return codec

@@ -29,11 +29,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Codec:
-    """How sound becomes codes and sound again; see _voice/codec.py. A waveform codec wants about width 16 and 6 levels."""
+    """How sound becomes codes and sound again; see _voice/codec.py. A waveform codec wants about width 16."""
 
     kind: Literal["source-filter", "waveform"] = "source-filter"
     width: int = 160  # channels; of the waveform codec at the full rate, twice as many at each lower one
-    levels: int = 4  # of the quantiser
+    levels: int = 6  # of the quantiser
     entries: int = 128
 
 
@@ -63,6 +63,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise ValueError(f"temperature must be 0 (the likeliest) or more, found {self.temperature}")
+        if self.temperature and self.network.pitch == "carried" and self.network.predictor == "continuous":
+            raise ValueError(f"temperature is of what is drawn: network.pitch 'predicted' or network.predictor 'discrete', found {self.temperature}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"seeds are different whole numbers from 0 on, found {list(self.seeds)}")
         unknown = [a for a in self.ablations if a not in ABLATIONS]
@@ -81,6 +83,7 @@ ABLATIONS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "without history": ({"history": False}, {"history": 1.0}),
     "interleaved": ({"order": "interleaved"}, {}),
     "paired": ({"order": "paired"}, {}),
+    "predicted pitch": ({"pitch": "predicted"}, {}),
     "discrete codes": ({"predictor": "discrete"}, {}),
     "continuous latents": ({"predictor": "continuous"}, {}),
 }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgekit.models._voice.codec import DELAY, Codec
-from edgekit.models._voice.frames import Frames, crops
+from edgekit.models._voice.frames import Frames, halves
 from edgekit.models._voice.learner import own
 from edgekit.models._voice.spectra import HOP
 
@@ -22,7 +22,7 @@ UNQUANTISED = 3  # first epochs, of which the codebooks only see the latents
 
 
 class CodecTask:
-    """Pieces of all clips."""
+    """Pieces of all clips, half of them recorded where there are such."""
 
     def __init__(self, frames: Frames) -> None:
         self.frames = frames
@@ -33,7 +33,7 @@ class CodecTask:
         rng = np.random.default_rng((seed, epoch if split == "train" else 0, split == "train"))
         tokens = self.frames.tokens
         for _ in range(UPDATES if split == "train" else 4):
-            rows = crops(self.frames, self.which, batch_size, LENGTH + LEAD, rng).rows
+            rows = halves(self.frames, self.which, batch_size, LENGTH + LEAD, rng).rows
             samples = np.stack([self._samples(int(r[0]), len(r)) for r in rows])
             bands = self.frames.bands(rows.reshape(-1)).reshape(*rows.shape, -1)
             noise = rng.standard_normal(samples.shape, np.float32)

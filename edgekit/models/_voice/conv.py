@@ -29,8 +29,11 @@ class ConvStack(nn.Module):
     convolutions a block.
     """
 
-    def __init__(self, inputs: int, width: int, outputs: int, kernel: int, dilations: Sequence[int], dropout: float = 0.0) -> None:
-        """dropout: share of the channels' values that a training step leaves out before each residual convolution."""
+    def __init__(
+        self, inputs: int, width: int, outputs: int, kernel: int, dilations: Sequence[int], dropout: float = 0.0, around: bool = False
+    ) -> None:  # fmt: skip
+        """dropout: share of the channels' values that a training step leaves out before each residual convolution. around: also add a
+        linear map of the input's own column to the output: norms forget how large a column is."""
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.first = CausalConv(inputs, width, kernel)
@@ -38,6 +41,7 @@ class ConvStack(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in dilations)
         self.last_norm = nn.LayerNorm(width)
         self.last = nn.Linear(width, outputs)
+        self.around = nn.Linear(inputs, outputs, bias=False) if around else None
 
     @property
     def state_shapes(self) -> list[tuple[int, int]]:
@@ -60,4 +64,4 @@ class ConvStack(nn.Module):
             y = y + more
             after.append(tail)
         found: Tensor = self.last(nn.functional.gelu(self.last_norm(y.transpose(1, 2))))
-        return found, after
+        return (found if self.around is None else found + self.around(x)), after

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edgekit.models._voice.codec import TOKENS
 from edgekit.models._voice.converter import PROMPT, Converter
-from edgekit.models._voice.frames import crops
+from edgekit.models._voice.frames import halves
 from edgekit.models._voice.learner import own
 from edgekit.models._voice.semantic import LOOK_AHEAD
 from edgekit.models._voice.structure import Hiding
@@ -47,7 +47,7 @@ class ConverterTask:
 
     def _batch(self, rng: np.random.Generator, size: int) -> list[np.ndarray]:
         v, h = self.voices, self.hiding
-        found = crops(v.frames, self.which, size, LENGTH + LOOK_AHEAD + FORESIGHT, rng)
+        found = halves(v.frames, self.which, size, LENGTH + LOOK_AHEAD + FORESIGHT, rng)
         rows = found.rows[:, :LENGTH]
         clip = np.searchsorted(v.frames.starts, found.first, "right") - 1
         prompts = self._prompts(clip, rng)
@@ -82,7 +82,8 @@ class ConverterTask:
         semantic, latents, tokens, codes, to_come, said, spoken, pitch, hidden, forgotten = batch
         total = torch.stack([book[codes[..., i]] for i, book in enumerate(net.predictor.books)]).sum(0)
         states = module(semantic, total, tokens, said, spoken, pitch, hidden, forgotten)
-        loss: Tensor = net.predictor.losses(states, tokens, codes, latents).mean((1, 2)).sum()
+        pooled = net.pooled_of(spoken, pitch, said)
+        loss: Tensor = net.predictor.losses(states, pooled, semantic, tokens, codes, latents).mean((1, 2)).sum()
         if net.foresight is not None:
             loss = loss + (net.foresight(states) - to_come).abs().mean() * net.structure.foresight
         return loss

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from edgekit.models._voice.codec import DELAY as CODEC_DELAY
 from edgekit.models._voice.codec import LATENT, TOKENS, Codec, pitch_token
-from edgekit.models._voice.converter import PROMPT, Converter, pooled_of
+from edgekit.models._voice.converter import PROMPT, Converter
 from edgekit.models._voice.features import SIDE, Running
 from edgekit.models._voice.language import PERIOD
 from edgekit.models._voice.semantic import LOOK_AHEAD, SemanticEncoder
-from edgekit.models._voice.semantic import WIDTH as SEMANTIC
 from edgekit.models._voice.spectra import HOP, Pitch, Spectrum
 
 DELAY = LOOK_AHEAD * HOP + CODEC_DELAY  # samples that the output lies behind the input: 50 ms; a frame must be whole besides: 20 ms
@@ -89,7 +88,7 @@ class Recite(nn.Module):
     def forward(self, said: Tensor, latents: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """said (1, P, SEMANTIC + SIDE), latents (1, P, LATENT), tokens int64 (1, P) -> keys, values (layers, 1, heads, places, width
         / heads), pooled (1, POOLED). The trunk sees PROMPT frames, the pooled vector all."""
-        pooled = pooled_of(latents, tokens, self.converter.log_hz[tokens], said[..., SEMANTIC:])
+        pooled = self.converter.pooled_of(latents, tokens, said)
         # The first frames that Heard gives are of before the beginning.
         rows = LOOK_AHEAD + torch.remainder(torch.arange(PROMPT), torch.full((1,), said.shape[1] - LOOK_AHEAD))
         keys, values = self.converter.prompt(said[:, rows], latents[:, rows], tokens[:, rows], pooled)
@@ -114,7 +113,7 @@ class Continue(nn.Module):
         """said (1, SEMANTIC + SIDE); rest: with history latents (1, LATENT) and token (1, 1) of the frame given out before, then position,
         filled, keys and values -> the state (1, width), and the last four after this frame."""
         c, (position, filled, keys, values) = self.converter, rest[-4:]
-        before = c.acoustics(rest[0][:, None], rest[1]) if c.structure.history else c.masked[1].expand(1, 1, -1)
+        before = c.acoustics(rest[0][:, None], rest[1], pooled) if c.structure.history else c.masked[1].expand(1, 1, -1)
         x = c.inputs(c.semantic(said[:, None]), before, pooled)
         states, keys, values = c.trunk.step(x, (prompt_keys, prompt_values), keys, values, position, filled)
         moved = position + c.positions
@@ -135,11 +134,18 @@ class Predict(nn.Module):
         self.predictor, self.temperature = converter.predictor, temperature
         self.width = TOKENS + converter.predictor.books[:, :, 0].numel()
 
-    def forward(self, state: Tensor, uniform: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """state (1, width), uniform (1, TOKENS + levels x entries) in [0, 1) -> token int64 (1,), codes int64 (1, 1 + levels) with the token
-        first, latents (1, LATENT)."""
-        gumbel = torch.zeros(1, self.width) if uniform is None else gumbel_of(uniform)
-        token, codes, latents = self.predictor(state, gumbel, self.temperature)
+    @property
+    def carried(self) -> bool:
+        """Whether the pitch is the source's own melody, which is an input then."""
+        return self.predictor.pitch is None
+
+    def forward(self, state: Tensor, pooled: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """state (1, width), pooled (1, POOLED); rest: said (1, SEMANTIC + SIDE) if the pitch is carried over, then with a temperature uniform
+        (1, TOKENS + levels x entries) in [0, 1) -> token int64 (1,), codes int64 (1, 1 + levels) with the token first, latents (1, LATENT)."""
+        given = list(rest)
+        said = given.pop(0) if self.carried else None
+        gumbel = gumbel_of(given.pop(0)) if given else torch.zeros(1, self.width)
+        token, codes, latents = self.predictor(state, pooled, said, gumbel, self.temperature)
         return token, torch.cat([token[:, None], codes], 1), latents
 
 

@@ -94,13 +94,14 @@ def describe(listen: Listen, converter: Converter, speak: Speak, temperature: fl
     known = {n: value(n) for n in ("said", "prompt_keys", "prompt_values", "pooled")}
     if s.history:
         known |= {"given": value("given"), "before": value("before")}
+    told = {"said": value("said")} if s.pitch == "carried" else {}
     drawn = {"uniform": noise(PITCH_NOISE, "uniform")} if temperature else {}
     kept = (Affine((Term(value("latents"), 1.0),), "given"),) if s.history else ()
     recite = make.phase("prompt", {n: value(n) for n in VOICE}, ("prompt_keys", "prompt_values", "pooled"))
     frame = (
         make.phase("encoder", {"audio": value("audio")}, ("said",), tuple(listen.state_shapes)),
         make.phase("language", known, ("state",), ("position", "filled", "keys", "values")),
-        make.phase("predictor", {"state": value("state"), **drawn}, ("token", "codes", "latents"), (), kept),
+        make.phase("predictor", {"state": value("state"), "pooled": value("pooled"), **told, **drawn}, ("token", "codes", "latents"), (), kept),
         make.phase(
             "decoder", {"latents": value("latents"), "token": value("token"), "hiss": noise(HISS)}, ("speech",),
             ("before", *speak.codec.spoken_states),

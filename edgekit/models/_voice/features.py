@@ -20,6 +20,7 @@ BEGUN = 20.0  # frames that the first mean counts for
 PITCH_BEGUN = 5.0
 MOST = 400.0  # frames after which a mean forgets: 8 s
 FIRST_HZ = 150.0
+LOUD = 3.0  # nats above the mean of the training voices' frames that the loudest frame begins at: a room before anybody speaks is a pause
 SIDE = 3  # numbers of the side stream: voiced, pitch in octaves above the mean, loudness in nats / 4 below the loudest
 
 
@@ -36,7 +37,7 @@ class Running(nn.Module):
         """States before the beginning: mean bands (N, BANDS), how many frames they count (N, 1), the mean log pitch and its count,
         the loudest frame (N, 1)."""
         one = torch.ones(batch, 1)
-        return [self.first.expand(batch, BANDS).clone(), one * BEGUN, one * math.log(FIRST_HZ), one * PITCH_BEGUN, one * self.first.mean()]
+        return [self.first.expand(batch, BANDS).clone(), one * BEGUN, one * math.log(FIRST_HZ), one * PITCH_BEGUN, one * (self.first.mean() + LOUD)]
 
     def forward(self, bands: Tensor, voiced: Tensor, log_hz: Tensor, states: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor, list[Tensor]]:
         """bands (N, T, BANDS), voiced and log_hz (N, T, 1) -> bands less their mean, the side stream (N, T, SIDE), the states after."""
@@ -52,11 +53,14 @@ class Running(nn.Module):
         """One frame: bands (N, BANDS), voiced, log_hz (N, 1)."""
         mean, count, pitch, pitches, peak = states
         level = bands.mean(-1, keepdim=True)
-        peak = torch.maximum(level, peak - FADE)
+        before, peak = peak, torch.maximum(level, peak - FADE)
         active = (level > peak - ACTIVE).to(bands.dtype)
         count = torch.clamp(count + active, max=MOST)
         mean = mean + active * (bands - mean) / count
-        pitches = torch.clamp(pitches + voiced, max=MOST)
-        pitch = pitch + voiced * (log_hz - pitch) / pitches
+        # A tracker finds pitches in the noise of a room too. Pauses count no more here than in the mean of the bands, and when a louder
+        # frame shows that what came before was one, it counts for less by as much power.
+        counted = voiced * active
+        pitches = torch.clamp(pitches * (before - peak).clamp(max=0).exp() + counted, 1e-6, MOST)
+        pitch = pitch + counted * (log_hz - pitch) / pitches
         side = torch.cat([voiced, voiced * (log_hz - pitch) * (1 / math.log(2)), (level - peak).clamp(min=-8) * 0.25], -1)
         return bands - mean, side, [mean, count, pitch, pitches, peak]

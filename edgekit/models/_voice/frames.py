@@ -40,6 +40,12 @@ class Frames:
         return np.diff(self.starts)
 
     @property
+    def made(self) -> np.ndarray:
+        """Which clips are made speech, whose phones are known: bool (clips,)."""
+        found: np.ndarray = np.maximum.reduceat(self.phones, self.starts[:-1]) != NO_PHONE
+        return found
+
+    @property
     def sha256(self) -> str:
         """Of all that is learned from."""
         arrays = (self.starts, self.magnitude, self.voiced, self.log_hz, self.phones)
@@ -102,3 +108,11 @@ def crops(frames: Frames, which: np.ndarray, count: int, length: int, rng: np.ra
     chosen = which[rng.choice(len(which), count, p=room / room.sum())]
     first = frames.starts[chosen] + (rng.random(count) * (frames.lengths[chosen] - length + 1)).astype(np.int64)
     return Crops(first, length)
+
+
+def halves(frames: Frames, which: np.ndarray, count: int, length: int, rng: np.random.Generator) -> Crops:
+    """The same, half of them of made speech and then half of recorded, so that minutes of either do not outweigh the other; where there
+    is only one, all of it."""
+    groups = [g for g in (which[frames.made[which]], which[~frames.made[which]]) if len(g)]
+    counts = [count - count // 2, count // 2] if len(groups) == 2 else [count]
+    return Crops(np.concatenate([crops(frames, g, n, length, rng).first for g, n in zip(groups, counts, strict=True)]), length)

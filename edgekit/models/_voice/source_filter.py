@@ -27,10 +27,10 @@ class SourceFilterCodec(nn.Module):
     def __init__(self, width: int = 160, levels: int = 4, entries: int = 128) -> None:
         super().__init__()
         self.follows_warps = True
-        self.encoder = ConvStack(BANDS, width, LATENT, 3, (1,))
+        self.encoder = ConvStack(BANDS, width, LATENT, 3, (1,), around=True)
         self.quantiser = Quantiser(LATENT, levels, entries)
         self.token = nn.Embedding(TOKENS, 16)
-        self.decoder = ConvStack(LATENT + 16, width, 2 * 2 * BANDS, 3, (1, 2, 4))
+        self.decoder = ConvStack(LATENT + 16, width, 2 * 2 * BANDS, 3, (1, 2, 4), around=True)
         self.pulses, self.synthesis = Pulses(token_hz()), Synthesis()
         self.register_buffer("mean", torch.zeros(BANDS))
         self.register_buffer("deviation", torch.ones(BANDS))

@@ -18,6 +18,7 @@ class Structure:
     order: Literal["interleaved", "paired"] = "paired"  # two positions a frame, acoustic then semantic, or one
     history: bool = False  # whether the frames given out before are looked at when it runs
     foresight: float = 1.0  # weight of what is learned only while training: to say what the teacher hears in the frames to come
+    pitch: Literal["carried", "predicted"] = "carried"  # the source's melody around the prompt's mean pitch, or what the model thinks likely
     predictor: Literal["discrete", "continuous"] = "continuous"  # codes by their probabilities, or latents by least squares
 
     def __post_init__(self) -> None:

@@ -11,12 +11,11 @@ from torch.nn import functional as F
 
 from edgekit.models._voice.codec import DELAY as CODEC_DELAY
 from edgekit.models._voice.codec import TOKENS, Codec, pitch_token
-from edgekit.models._voice.converter import PROMPT, Converter, pooled_of
+from edgekit.models._voice.converter import LOG_HZ, PROMPT, Converter
 from edgekit.models._voice.deploy import DELAY, HISS, PITCH_NOISE, QUIET, SEED, gumbel_of
 from edgekit.models._voice.features import Running
 from edgekit.models._voice.language import PERIOD
 from edgekit.models._voice.semantic import LOOK_AHEAD, SemanticEncoder
-from edgekit.models._voice.semantic import WIDTH as SEMANTIC
 from edgekit.models._voice.spectra import HOP, Pitch, Spectrum, windows
 from edgekit.noise import draw
 
@@ -66,35 +65,35 @@ class Whole:
     def decided(self, voice: Voice, said: Tensor, seed: int = SEED) -> tuple[Tensor, Tensor, Tensor]:
         """Pitch tokens (1, T), codes (1, T, levels) and latents (1, T, LATENT) of every frame of the stream."""
         net = self.converter
-        pooled = pooled_of(voice.latents, voice.tokens, net.log_hz[voice.tokens], voice.said[..., SEMANTIC:])
+        pooled = net.pooled_of(voice.latents, voice.tokens, voice.said)
         rows = LOOK_AHEAD + torch.arange(PROMPT) % (voice.said.shape[1] - LOOK_AHEAD)
         prompt = net.prompt(voice.said[:, rows], voice.latents[:, rows], voice.tokens[:, rows], pooled)
         count, heard = said.shape[1], net.semantic(said)
         if not net.structure.history:
             states = net.trunk(net.inputs(heard, net.masked[1].expand(1, count, -1), pooled), prompt)[:, net.positions - 1 :: net.positions]
-            return self._predicted(states[0], range(count), seed)
+            return self._predicted(states[0], pooled, said[0], range(count), seed)
         # Frame by frame, each told the ones before.
         found: list[tuple[Tensor, Tensor, Tensor]] = []
-        s, before = net.structure, net.acoustics(torch.zeros(1, 1, voice.latents.shape[2]), torch.zeros(1, 1, dtype=torch.int64))
+        s, before = net.structure, net.acoustics(torch.zeros(1, 1, voice.latents.shape[2]), torch.zeros(1, 1, dtype=torch.int64), pooled)
         keys = torch.zeros(s.layers, 1, s.heads, net.trunk.window, s.width // s.heads)
         values, position, filled = keys.clone(), torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
         for t in range(count):
             x = net.inputs(heard[:, t : t + 1], before, pooled)
             states, keys, values = net.trunk.step(x, prompt, keys, values, position % PERIOD, filled)
             position, filled = position + net.positions, (filled + net.positions).clamp(max=net.trunk.window)
-            found.append(self._predicted(states[:, -1], range(t, t + 1), seed))
-            before = net.acoustics(found[-1][2], found[-1][0])
+            found.append(self._predicted(states[:, -1], pooled, said[:, t], range(t, t + 1), seed))
+            before = net.acoustics(found[-1][2], found[-1][0], pooled)
         tokens, codes, latents = (torch.cat(f, 1) for f in zip(*found, strict=True))
         return tokens, codes, latents
 
-    def _predicted(self, states: Tensor, frames: range, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _predicted(self, states: Tensor, pooled: Tensor, said: Tensor, frames: range, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         net = self.converter
         width = TOKENS + net.predictor.books[:, :, 0].numel()
         noise = torch.zeros(len(frames), width)
         if self.temperature:
             uniform = torch.from_numpy(np.concatenate([draw("uniform", (1, width), seed, PITCH_NOISE, chunk=t) for t in frames]))
             noise = gumbel_of(uniform)
-        return tuple(x[None] for x in net.predictor(states, noise, self.temperature))
+        return tuple(x[None] for x in net.predictor(states, pooled, said, noise, self.temperature))
 
     @torch.no_grad()
     def sounded(self, latents: Tensor, tokens: Tensor, seed: int = SEED) -> np.ndarray:
@@ -128,8 +127,8 @@ class Whole:
     def statistics(self, samples: np.ndarray) -> tuple[Tensor, float]:
         """The mean of a recording's latents over the frames that are no pause (LATENT,), and of its log pitch: what mean_shift exchanges."""
         voice = self.voice(samples)
-        pooled = pooled_of(voice.latents, voice.tokens, self.converter.log_hz[voice.tokens], voice.said[..., SEMANTIC:])[0]
-        return pooled[: voice.latents.shape[2]], float(pooled[2 * voice.latents.shape[2]]) + 5.0
+        pooled = self.converter.pooled_of(voice.latents, voice.tokens, voice.said)[0]
+        return pooled[: voice.latents.shape[2]], float(pooled[2 * voice.latents.shape[2]]) + LOG_HZ
 
 
 def _filled(samples: np.ndarray) -> Tensor:
