@@ -14,7 +14,7 @@ import pytest
 import torch
 from toy_decider import reweighted
 
-from edgekit import flow, registry, verify
+from edgekit import flow, recipe, registry, verify
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError
@@ -235,11 +235,23 @@ def test_a_second_run_trains_nothing_again(run: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
+def test_every_recipe_in_the_examples_can_be_read_and_the_ablations_differ_by_nothing_else() -> None:
+    found = {p.stem: recipe.read(p).values for p in TINY.parent.glob("stream_voice*.toml")}
+    read = {n: recipe.fill(options.Options, {k: v for k, v in r.items() if k != "deploy"}, n) for n, r in found.items()}
+    assert set(read) == {"stream_voice", "stream_voice_tiny", "stream_voice_ablations"}
+    plain, ablated = read["stream_voice"], read["stream_voice_ablations"]
+    assert ablated.ablations and dataclasses.replace(ablated, ablations=()) == plain
+    # Each is another training than the recipe's own, or run in another way.
+    assert all(options.variant(plain, name) != plain for name in ablated.ablations)
+
+
 def test_recipes_that_cannot_be_are_refused_in_a_sentence() -> None:
     with pytest.raises(ValueError, match="synthetic must be above 0"):
         options.Data(synthetic=0)
     with pytest.raises(ValueError, match="width must be a multiple of twice the heads, found 30"):
         options.Structure(width=30)
+    with pytest.raises(ValueError, match="temperature is of what is drawn: network.pitch 'predicted' or network.predictor 'discrete'"):
+        options.Options(options.options_of(recipe.read(TINY).values).training, temperature=0.5)
     with pytest.raises(ValueError, match="history is a share from 0 to 1, found 2"):
         options.Hiding(history=2)
 

@@ -80,7 +80,6 @@ ABLATIONS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "history never hidden, run with it": ({"history": True}, {"history": 0.0, "frames": 0.0}),
     "history hidden in half, run with it": ({"history": True}, {"history": 0.5, "frames": 0.25}),
     "history hidden in half, run without": ({"history": False}, {"history": 0.5, "frames": 0.25}),
-    "without history": ({"history": False}, {"history": 1.0}),
     "interleaved": ({"order": "interleaved"}, {}),
     "paired": ({"order": "paired"}, {}),
     "predicted pitch": ({"pitch": "predicted"}, {}),

@@ -39,7 +39,7 @@ class Hiding:
 
     semantic: float = 0.03  # share of frames at which a hidden span begins; 0: none
     span: int = 10  # frames of it
-    history: float = 0.5  # share of sequences without any acoustic frame before
+    history: float = 1.0  # share of sequences without any acoustic frame before; 1 for a converter that runs without them
     frames: float = 0.25  # share of acoustic frames before that are hidden in the others
     perturbed: bool = True  # the source is another pseudo-speaker than the target
 
