@@ -19,6 +19,7 @@ from edgekit.parts import Exporter, Trained, manifest_of
 from edgekit.prepares import export_prepares
 from edgekit.registry import missing_modules
 from edgekit.signature import Signature
+from edgekit.small_constants import keep_small_constants
 from edgekit.untrained import untrained
 
 if TYPE_CHECKING:
@@ -101,8 +102,11 @@ class Onnx(Exporter):
                 mutated = exported.run_decompositions({}).graph_signature.buffers_to_mutate
                 program = torch.onnx.export(
                     exported, example, dynamo=True, opset_version=opset, external_data=False,
-                    input_names=[t.name for t in signature.inputs], output_names=outputs,
+                    input_names=[t.name for t in signature.inputs], output_names=outputs, optimize=False,
                 )  # fmt: skip
+                assert program is not None
+                keep_small_constants(program.model)
+                program.optimize()
             except Exception as error:
                 first = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
                 raise EdgekitError(f"torch cannot export '{source.name}' to ONNX: {type(error).__name__}: {first[:300]}") from None
@@ -111,7 +115,6 @@ class Onnx(Exporter):
                 f"'{source.name}' changes its buffers {sorted(mutated.values())} in forward, which a graph would "
                 "freeze; hand them in and out as inputs and outputs"
             )
-        assert program is not None
         proto = program.model_proto
         written = next(o.version for o in proto.opset_import if o.domain == "")
         if written != opset:

@@ -93,6 +93,18 @@ def test_any_piece_gives_the_whole_recordings_codes_and_sound(
 
 
 @pytest.mark.parametrize(("fmt", "engine"), ENGINES)
+def test_a_muted_microphone_leaves_no_trace(bundles: dict[str, Bundle], whole: Whole, spoken: tuple[np.ndarray, Voice], fmt: str, engine: str) -> None:
+    """Samples of exactly 0 have no pitch and no spectrum; what is said after them is said as ever."""
+    samples, voice = spoken
+    muted = np.concatenate([samples[:16000], np.zeros(16000, np.float32), samples[16000:32000]])
+    speech, codes = whole.stream(voice, muted)
+    with ready(engine).open(bundles[fmt]) as session:
+        found = session.run({"audio": muted[None], **inputs_of_voice(voice)})
+    assert np.isfinite(speech).all() and np.array_equal(found["codes"][0], codes)
+    assert np.abs(found["speech"][0] - speech).max() < 1e-5 and np.abs(speech[-8000:]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("fmt", "engine"), ENGINES)
 def test_every_bundle_and_the_preparation_in_it_is_verified(bundles: dict[str, Bundle], fmt: str, engine: str) -> None:
     found = verify.verify(bundles[fmt], ready(engine), 3)  # conversions of the score
     assert found.passed, found.failures

@@ -87,6 +87,7 @@ class PitchJudge:
             layers += [pad, convolution, nn.ReLU(), norm, nn.MaxPool2d((2, 1))]
         self.layers, self.classifier = nn.Sequential(*layers).eval(), nn.Linear(256, PITCH_BINS)
         _fill(self.classifier, weights, "classifier.")
+        self.known: dict[bytes, np.ndarray] = {}
 
     def pitch_hz(
         self, samples: np.ndarray, hop: int = HOP, low_hz: float = 50.0, high_hz: float = 550.0
@@ -119,10 +120,16 @@ class PitchJudge:
             found: np.ndarray = self.classifier(hidden.permute(0, 2, 1, 3).flatten(1)).sigmoid().numpy()
         return found
 
+    def _voiced_hz(self, samples: np.ndarray) -> np.ndarray:
+        key = hashlib.sha256(np.ascontiguousarray(samples, np.float32).tobytes()).digest()
+        if key not in self.known:  # a voice's own clips are asked for with every conversion to it
+            hz, sure = self.pitch_hz(samples)
+            self.known[key] = hz[sure >= CONFIDENT]
+        return self.known[key]
+
     def median_hz(self, clips: Sequence[np.ndarray]) -> float:
         """The median pitch of all voiced frames (confidence of 0.5 and more); NaN where there is none."""
-        found = [self.pitch_hz(c) for c in clips if len(c)]
-        voiced = np.concatenate([np.zeros(0, np.float32), *(hz[sure >= CONFIDENT] for hz, sure in found)])
+        voiced = np.concatenate([np.zeros(0, np.float32), *(self._voiced_hz(c) for c in clips if len(c))])
         return float(np.median(voiced)) if len(voiced) else float("nan")
 
 
