@@ -33,7 +33,8 @@ const char* const kHelp =
     "  --energy SECONDS               run back to back so long, idle before and after a third each; JSON with the times\n"
     "  --engine NAME                  onnxruntime or openvino; default: by the bundle's format\n"
     "  --library PATH                 file or folder of libonnxruntime; default: EDGEKIT_ORT_LIBRARY, the system, python3\n"
-    "  --threads N                    default 0: the engine's own choice\n"
+    "  --threads N                    default 0: the engine's own choice; with --pcm 1, since threads that wait for the next chunk keep\n"
+    "                                 their cores busy\n"
     "  --seed N                       of the noise; default: the bundle's\n"
     "  --probes                       inner tensors too\n"
     "  --version, --help\n"
@@ -103,6 +104,7 @@ Status fit_together(const Arguments& made) {
 
 Result<Arguments> read_arguments(int count, char** words) {
   Arguments made;
+  bool threads_given = false;
   for (int i = 1; i < count; ++i) {
     const std::string word = words[i];
     const auto flag = [&](const char* name, bool* into) { return word == name && (*into = true); };
@@ -131,6 +133,7 @@ Result<Arguments> read_arguments(int count, char** words) {
     } else if (word == "--threads") {
       if (!whole(value, &number) || number > 1024) return Status("--threads takes a number from 0 to 1024, found '" + value + "'");
       made.options.threads = static_cast<int>(number);
+      threads_given = true;
     } else if (word == "--columns") {
       if (!whole(value, &number) || number > 4096) return Status("--columns takes a number from 0 to 4096, found '" + value + "'");
       made.columns = static_cast<int>(number);
@@ -150,6 +153,7 @@ Result<Arguments> read_arguments(int count, char** words) {
       if (!wrong) return wrong;
     }
   }
+  if (made.pcm && !threads_given) made.options.threads = 1;
   if (Status s = fit_together(made); !s) return s;
   return made;
 }
