@@ -158,7 +158,7 @@ def test_every_structure_streams_as_it_was_computed_at_once(
     made.quantiser.learn(torch.randn(1, 100, 24))
     structure = options.Structure(width=16, layers=2, heads=2, hidden=16, window=16, **network)
     net = Bundled(Running(), SemanticEncoder(10), made, Converter(structure, made.quantiser.books)).eval()
-    recipe = {**trained.facts["recipe"], "temperature": temperature}
+    recipe = {**trained.facts["recipe"], "temperature": temperature, "network": dataclasses.asdict(structure)}
     save_checkpoint(tmp_path / "converter", net, {**trained.facts, **facts_of(net, shape), "recipe": recipe})
     bundle = flow.export(tmp_path / "converter", "onnx", tmp_path / "onnx")
     for engine in ("onnxruntime", "openvino"):
