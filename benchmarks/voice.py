@@ -3,6 +3,7 @@
     python benchmarks/voice.py train RECIPE [--out runs/NAME]     benchmarks/NAME.json; goes on where it was stopped
     python benchmarks/voice.py speed BUNDLE...                    one pinned core, C++ and Python: a chunk of 20 ms, and where its time goes
     python benchmarks/voice.py stream BUNDLE...                   chunks of any size against torch at once, what comes later, ten minutes, clicks
+    python benchmarks/voice.py kept BUNDLE...                     rounded bundles beside float ones: what each engine keeps of codes and digits
     python benchmarks/voice.py page
 """
 
@@ -42,7 +43,7 @@ PIECES = {
 def main() -> int:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("verb", choices=["train", "speed", "stream", "page"])
+    parser.add_argument("verb", choices=["train", "speed", "stream", "kept", "page"])
     parser.add_argument("source", nargs="*", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -50,14 +51,12 @@ def main() -> int:
         page()
         return 0
     if not given.source or (given.verb == "train" and len(given.source) > 1):
-        parser.error("train needs a recipe, speed and stream one or several bundles")
+        parser.error("train needs a recipe, speed, stream and kept one or several bundles")
     if given.verb == "train":
         recipe = given.source[0]
         name, found = recipe.stem, train(recipe, given.out or Path("runs") / recipe.stem)
-    elif given.verb == "speed":
-        name, found = "stream_voice_speed", speed(given.source)
     else:
-        name, found = "stream_voice_stream", stream(given.source)
+        name, found = f"stream_voice_{given.verb}", {"speed": speed, "stream": stream, "kept": kept}[given.verb](given.source)
     (HERE / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     return 0
 
@@ -114,7 +113,7 @@ def stream(bundles: list[Path]) -> dict[str, Any]:
     for folder in bundles:
         bundle = open_bundle(folder)
         goldens = bundle.goldens()
-        for engine in ("onnxruntime", "cpp") if bundle.manifest.format == "onnx" else ("openvino",):
+        for engine in engines(bundle):
             with registry.find(Runtime, engine).open(bundle, threads=1) as session:
                 for name, sizes in PIECES.items():
                     found = [(g, session.run_pieces(dict(g.inputs), sizes)) for g in goldens]
@@ -139,6 +138,37 @@ def stream(bundles: list[Path]) -> dict[str, Any]:
              "over root mean square. clipped: share of samples at full scale."},
         ],
     }  # fmt: skip
+
+
+def engines(bundle: Bundle) -> tuple[str, ...]:
+    """The engines on which a bundle is run here."""
+    return ("onnxruntime", "cpp") if bundle.manifest.format == "onnx" else ("openvino",)
+
+
+def kept(bundles: list[Path]) -> dict[str, Any]:
+    """What `edgekit verify` says of each bundle on its engines: codes, the rest up to the first other code, digits after conversion."""
+    lines = []
+    for folder in bundles:
+        for engine in engines(open_bundle(folder)):
+            told, _ = command("verify", str(folder), "--runtime", engine)
+            lines.append([
+                folder.name, engine, told["passed"], _short(told["score"]), _short(told["score_reference"]), told["score_samples"],
+                _short(told["same_share"]), size(folder),
+            ])  # fmt: skip
+    return {
+        "command": "python benchmarks/voice.py kept BUNDLE...", "machine": device(),
+        "tables": [{
+            "title": "What rounding keeps", "rows": lines,
+            "columns": ["bundle", "runtime", "verified", "digits", "in torch, float", "of", "codes alike", "MB of graphs"],
+            "caption": "digits: understood after conversion through that engine, all of the score. codes alike: the smallest share over the golden "
+            "recordings, where codes may differ.",
+        }],
+    }  # fmt: skip
+
+
+def size(folder: Path) -> float:
+    """MB of the graphs of a bundle and their weights, the preparation left out."""
+    return round(sum(p.stat().st_size for p in folder.iterdir() if p.suffix in {".onnx", ".xml", ".bin"}) / 1e6, 2)
 
 
 def _far(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> float:
