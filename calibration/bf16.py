@@ -36,7 +36,8 @@ class Bf16(Calibrator):
         details = {**source.manifest.details, "inference_precision": "bf16"}
 
         def write(folder: Path, floors: Kept) -> Bundle:
-            allowed = Allowed(score_drop=float(options["max_score_drop"]), sqnr_db=floors.sqnr_db, same_share=floors.same_share)
+            drop = max(float(options["max_score_drop"]), source.manifest.allowed.score_drop)
+            allowed = Allowed(score_drop=drop, sqnr_db=floors.sqnr_db, same_share=floors.same_share)
             graphs = {n: dataclasses.replace(g, probes=()) for n, g in source.manifest.graphs.items()}
             manifest = dataclasses.replace(
                 source.manifest, precision="bf16", graphs=graphs, details=details, allowed=allowed, golden=floors.note(source), lineage=lineage,

@@ -48,7 +48,7 @@ class Half(Calibrator):
         made = {n: _Converted(onnx.load(source.graph(n))).model() for n in graphs}
 
         def write(folder: Path, floors: Kept) -> Bundle:
-            rounded = Allowed(score_drop=SCORE_DROP, sqnr_db=floors.sqnr_db, same_share=floors.same_share)
+            rounded = Allowed(score_drop=max(SCORE_DROP, source.manifest.allowed.score_drop), sqnr_db=floors.sqnr_db, same_share=floors.same_share)
             allowed = rounded if measured else _limits(source, float(options["tolerance"]))
             note = floors.note(source)
             manifest = dataclasses.replace(source.manifest, precision="f16", graphs=graphs, allowed=allowed, golden=note, lineage=lineage, files={})

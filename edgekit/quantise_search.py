@@ -198,9 +198,9 @@ def _floors(trials: Trials, choice: Choice) -> Kept:
 
 def _allowed(trials: Trials, floors: Kept, promise: float) -> Allowed:
     """What graphs left in float make of decisions alone is as near as before, up to the first decision that differs, and held to the float
-    bundle's own limit: signal to noise would say little of so few numbers."""
+    bundle's own limit: signal to noise would say little of so few numbers. The score may fall by what the family allows, if that is more."""
     manifest = trials.source.manifest
     exact = {n for p in manifest.program.graph_phases() if p.graph in trials.left_float for n in p.outputs.values()}
     limits = {n: v for n, v in manifest.allowed.output_max_abs.items() if n in exact and floors.max_abs[n] <= v}
     sqnr_db = {n: db for n, db in floors.sqnr_db.items() if n not in limits}
-    return Allowed(limits, score_drop=promise, sqnr_db=sqnr_db, same_share=floors.same_share)
+    return Allowed(limits, score_drop=max(promise, manifest.allowed.score_drop), sqnr_db=sqnr_db, same_share=floors.same_share)

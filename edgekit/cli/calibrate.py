@@ -15,7 +15,8 @@ from edgekit.cli._common import folder_argument, json_option, print_json, progre
 @folder_argument("bundle")
 @click.option("--method", required=True, help="A calibrator, see `edgekit parts`: int8, minmax, percentile, entropy, symmetric, loihi.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the quantised bundle.")
-@click.option("--max-score-drop", default=None, type=click.FloatRange(0, 1), help="How much of the score may be lost. Default: 0.01.")
+@click.option("--max-score-drop", default=None, type=click.FloatRange(0, 1),
+              help="How much of the score may be lost, or what its family allows, if that is more. Default: 0.01.")  # fmt: skip
 @json_option
 def command(bundle: Path, method: str, out: Path, max_score_drop: float | None, as_json: bool) -> None:
     """Quantise BUNDLE; its golden answers stay those of the float model."""
