@@ -244,13 +244,16 @@ def page() -> None:
 
 
 def drawn() -> str:
-    """All tables, from the JSON files that are there."""
+    """All tables, from the JSON files that are there; what an earlier file says too is said once."""
     lines: list[str] = []
+    shown: list[Any] = []
     for path in sorted(HERE.glob("stream_voice*.json")):
         found = json.loads(path.read_text())
         lines += [f"### {path.stem.replace('_', ' ')}", "", f"`{found['command']}`, {found['machine']}.", ""]
         for table in found.get("tables", []):
-            lines += [f"**{table['title']}.** {table['caption']}", "", *rows(table["columns"], table["rows"]), ""]
+            if table not in shown:
+                lines += [f"**{table['title']}.** {table['caption']}", "", *rows(table["columns"], table["rows"]), ""]
+                shown.append(table)
     return "\n".join(lines)
 
 
