@@ -27,7 +27,7 @@ LAYERS_SHOWN = 12
 @click.option("--fleet", type=click.Path(path_type=Path), default=None, help="TOML file of devices, for --on NAME.")
 @click.option("--strict", is_flag=True, help="Exit code 1 unless the verdict is VALID.")
 @json_option
-def command(
+def command(  # noqa: PLR0913, PLR0917 - the options of the command
     bundle: Path, task: str, meter: str, target: str, layers: bool, on: str, fleet: Path | None, strict: bool, as_json: bool, **asked: Any
 ) -> int:
     """Time a verified BUNDLE in several fresh processes, here or on a device, and say whether the figures can be trusted.
