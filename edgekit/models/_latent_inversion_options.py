@@ -15,13 +15,13 @@ from edgekit.recipe import fill
 class Inversion:
     """How a picture is taken up to noise and led down again. Of a tuple validation edits choose one value."""
 
-    steps: int = 50  # of DDIM, each way
-    guidance: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0)  # 1 is none
-    switch: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4)  # share of the steps that still have the source's text
-    keep: tuple[float, ...] = (0.0, 0.5, 1.0)  # factor of the stored offsets once the target's text is given
+    steps: int = 25  # of DDIM, each way
+    guidance: tuple[float, ...] = (3.0, 4.0, 5.0)  # 1 is none
+    switch: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6)  # share of the steps that still have the source's text
+    keep: tuple[float, ...] = (0.0, 0.5)  # factor of the stored offsets once the target's text is given
     blend: tuple[float, ...] = (1.0, 0.8)  # share of the target's text in what is given then; the rest is the optimised text
-    text_updates: int = 100  # of the source's text; 0: as the network learned it
-    text_rate: float = 0.01
+    text_updates: int = 40  # of the source's text; 0: as the network learned it
+    text_rate: float = 0.03
     null_updates: int = 10  # of the empty text in every step, at most
     null_rate: float = 0.01  # falls to 0 with the level
 

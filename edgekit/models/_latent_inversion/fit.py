@@ -23,6 +23,7 @@ from edgekit.models._latent_inversion.edits import Asked, held_out, own
 from edgekit.models._latent_inversion.invert import (
     Inverted,
     again,
+    anew,
     blended,
     edited,
     edited_by_null_texts,
@@ -135,7 +136,7 @@ class Fit:
         edits = {
             "injected": self._look(self._edited(step, known, target, way), asked),
             "at once": self._look(self._edited(step, known, target, way, 0.0), asked),
-            "null texts": self._look(by_null, some),
+            "null texts": self._look(by_null, some), "anew": self._look(anew(step, known, target, way.guidance), asked),
         }  # fmt: skip
         sweep = [self._look(self._edited(step, known, target, way, share), asked) for share in SHARES]
         outcome = Outcome(seed, self._psnr(step, known, few, empty, way), edits, sweep)

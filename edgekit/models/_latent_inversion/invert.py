@@ -7,7 +7,6 @@ inversion", Ju et al., ICLR 2024), which need no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +20,9 @@ from edgekit.models._latent_inversion import plans
 from edgekit.models._latent_inversion.plans import Rows
 from edgekit.models._latent_inversion.step import Step
 
-AT_ONCE = 4  # levels of a picture in an update of its text
+AT_ONCE = 2  # levels of a picture in an update of its text
 ENOUGH = 1e-5  # of the mean squared error of a step: the empty text is good there
-BELOW = (lambda count: np.random.default_rng((31, count)))  # random numbers of the text optimisation: those of a batch
+TEXT_SEED = 31  # of levels and noise while texts are optimised
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,10 @@ def texts(net: UNet, conditions: np.ndarray) -> Tensor:
 def optimised(net: UNet, images: Tensor, begin: Tensor, updates: int, rate: float) -> Tensor:
     """Of each picture the text that predicts it best, from `begin` (B, E) by Adam; the network stays as it is."""
     text = begin.clone().requires_grad_(True)
-    adam, rng, count = torch.optim.Adam([text], rate), BELOW(len(images)), len(images)
+    adam, rng, count = torch.optim.Adam([text], rate), np.random.default_rng(TEXT_SEED), len(images)
     many = images.repeat(AT_ONCE, 1, 1, 1)
     for _ in range(updates):
-        shares = (rng.random((1, count)) + np.arange(AT_ONCE)[:, None]) / AT_ONCE  # a level from each quarter
+        shares = (rng.random((1, count)) + np.arange(AT_ONCE)[:, None]) / AT_ONCE  # a level from each half
         levels = torch.from_numpy((shares.reshape(-1, 1) * LEVELS).astype(np.float32))
         eps = torch.from_numpy(rng.standard_normal(many.shape, np.float32))
         v = net(noised(many, eps, levels), levels, text.repeat(AT_ONCE, 1))
@@ -100,6 +99,13 @@ def edited(step: Step, known: Inverted, target: Tensor, switch: int | Tensor, gu
         return walk(step, known.latent, known.offsets, known.source, target, switch, rows)[0]
     every = torch.full((len(target), 1), switch, dtype=torch.int64)
     return walk(step, known.pivots[steps - switch], known.offsets, known.source, target, every, rows, switch)[0]
+
+
+def anew(step: Step, known: Inverted, target: Tensor, guidance: float) -> Tensor:
+    """The target's text from noise that is no picture's: what an edit would be that kept nothing of its source."""
+    noise = torch.from_numpy(np.random.default_rng(TEXT_SEED).standard_normal(known.latent.shape, np.float32))
+    every = torch.zeros(len(target), 1, dtype=torch.int64)
+    return walk(step, noise, torch.zeros_like(known.offsets), known.source, target, every, plans.down(len(known.offsets), guidance))[0]
 
 
 def restored(step: Step, known: Inverted, guidance: float, offsets: bool) -> Tensor:
@@ -171,6 +177,3 @@ def _turn(steps: int, i: int, batch: int) -> _Turn:
 def blended(target: Tensor, source: Tensor, share: float) -> Tensor:
     """The text that is given from the switch on: `share` of the target's, the rest of the optimised one."""
     return share * target + (1 - share) * source
-
-
-Progress = Callable[[str, int, int], None]

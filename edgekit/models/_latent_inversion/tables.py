@@ -51,7 +51,7 @@ class Outcome:
 
     seed: int
     psnr_db: dict[str, float]  # way to get the source again -> mean over pictures
-    edits: dict[str, Edited]  # "injected", "at once", "null texts"
+    edits: dict[str, Edited]  # "injected", "at once", "null texts", "anew"
     sweep: list[Edited]  # in the order of SHARES
 
     def to_json(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _again(outcomes: Sequence[Outcome], choice: Choice) -> dict[str, Any]:
 def _edits(outcomes: Sequence[Outcome], choice: Choice) -> dict[str, Any]:
     names = {
         "injected": f"source's text for {100 * choice.switch:g} % of the steps, then the target's", "at once": "the target's text from the first step",
-        "null texts": "as the first, by null texts in place of offsets",
+        "null texts": "as the first, by null texts in place of offsets", "anew": "drawn anew, from other noise",
     }  # fmt: skip
     rows = []
     for way, name in names.items():

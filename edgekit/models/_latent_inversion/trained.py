@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from edgekit.bundle import Allowed, Golden, GoldenNote, Model
+from edgekit.bundle import Allowed, Golden, GoldenNote, Model, TaskProgram
 from edgekit.checkpoint import Checkpoint
 from edgekit.errors import EdgekitError
 from edgekit.models._diffusion.data import pictures
 from edgekit.models._diffusion.net import UNet
 from edgekit.models._diffusion.yardstick import cached
 from edgekit.models._latent_inversion import deploy
-from edgekit.models._latent_inversion.deploy import EDIT, IMAGE, INVERT, OWN, RESTORED, SWITCH, Edits, Way
+from edgekit.models._latent_inversion.deploy import EDIT, IMAGE, INVERT, LATENT, OFFSETS, OWN, RESTORED, SWITCH, Edits, Way
 from edgekit.models._latent_inversion.edits import Asked, accepted, held_out, own
 from edgekit.models._latent_inversion_options import Options, options_of
 from edgekit.parts import Arrays, Score, Trained
@@ -35,13 +35,13 @@ class TrainedEdits(Trained):
             raise EdgekitError(f"{checkpoint.folder} is the network of seed {facts['seed']}, without edits; give the folder 'edit' or 'own' beside it")
         self.net, self.edits, self.way = restored(checkpoint)
         self.name, self.sha256 = str(facts["name"]), checkpoint.sha256
-        self.programs = deploy.programs(self.net, self.edits, self.way)
-        self.signature, self.program = self.programs[OWN]
+        (self.task_name, (self.signature, self.program)), *others = deploy.programs(self.net, self.edits, self.way).items()
         self.graphs = deploy.signatures(self.net, self.edits, self.way)
         self.tensors = deploy.tensors(self.edits, self.way)
         self.options = options_of(facts["recipe"])
         self.model = Model(str(facts["family"]), facts["recipe"], self.sha256, SCORE, facts["score"], facts["scored"])
         self.allowed = Allowed(output_max_abs={IMAGE: deploy.ALLOWED_MAX_ABS}, score_drop=SCORE_DROP)
+        self.tasks = {name: TaskProgram(s, p, Allowed(output_max_abs={t.name: deploy.ALLOWED_MAX_ABS for t in s.outputs})) for name, (s, p) in others}
         self.golden_note = GoldenNote(f"torch {torch.__version__}, eager", "prepared edits")
 
     def module(self, graph: str = "main") -> torch.nn.Module:
@@ -54,21 +54,23 @@ class TrainedEdits(Trained):
 
     def goldens(self) -> list[Golden]:
         """Edits of two batches, with the switch at several calls."""
-        return self.goldens_of(OWN)
+        return self._goldens(OWN)
 
-    def goldens_of(self, task: str) -> list[Golden]:
-        """The answers of a task in torch."""
+    def task_goldens(self) -> Mapping[str, list[Golden]]:
+        """Of the other tasks: the same edits, and their pictures inverted anew."""
+        return {task: self._goldens(task) for task in self.tasks}
+
+    def _goldens(self, task: str) -> list[Golden]:
         return deploy.goldens(self.net, self.edits, self.way, task, [self._inputs(task, count) for count in GOLDEN_EDITS])
 
     def _inputs(self, task: str, count: int) -> dict[str, np.ndarray]:
-        """Of the first edits; sources that are inverted on the device are those of the bundle, told by their latents and texts no more."""
+        """Of the first edits; on the device their sources are inverted with the text that the network learned for them."""
         count = min(count, len(self.edits.names))
         switch = np.linspace(0, self.way.steps, count).round().astype(np.int64)[:, None]
         rows = np.arange(count)
         if task in (OWN, RESTORED):
             return {EDIT: rows[:, None]} | ({SWITCH: switch} if task == OWN else {})
-        asked = asked_of(self.options)
-        asked = asked.first(count)
+        asked = asked_of(self.options).first(count)
         given = {IMAGE: asked.images, "condition": asked.shows}
         if task == INVERT:
             return given
@@ -132,9 +134,11 @@ def task_samples(model: Model, task: str, limit: int) -> dict[str, np.ndarray]:
     options = options_of(model.recipe)
     if task == RESTORED:
         return {EDIT: samples(model, limit)[EDIT]}
-    if task != INVERT:
-        raise EdgekitError(f"the task '{task}' takes what '{INVERT}' answers; give inputs of your own")
     asked = held_out(pictures(options.data.name).validation, options.edits.heads, options.edits.validation).first(limit)
-    return {IMAGE: asked.images, "condition": asked.shows}
-
-
+    if task == INVERT:
+        return {IMAGE: asked.images, "condition": asked.shows}
+    # No network is at hand that would invert them: their noisy ends are as good as noise, and offsets are small.
+    latent = np.random.default_rng(0).standard_normal(asked.images.shape, np.float32)
+    offsets = np.zeros((options.inversion.steps, *latent.shape), np.float32)
+    switch = np.full((len(asked), 1), switch_of(options), np.int64)
+    return {LATENT: latent, OFFSETS: offsets, "condition": asked.shows, "wanted": asked.wanted, SWITCH: switch}
