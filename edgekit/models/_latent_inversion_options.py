@@ -23,7 +23,7 @@ class Inversion:
     text_updates: int = 40  # of the source's text; 0: as the network learned it
     text_rate: float = 0.03
     null_updates: int = 10  # of the empty text in every step, at most
-    null_rate: float = 0.01  # falls to 0 with the level
+    null_rate: float = 0.1  # falls to 0 with the level
 
     def __post_init__(self) -> None:
         if self.steps < 2:

@@ -34,14 +34,14 @@ from edgekit.models._latent_inversion.invert import (
     texts,
 )
 from edgekit.models._latent_inversion.step import Step
-from edgekit.models._latent_inversion.tables import SHARES, Choice, Edited, Outcome, chosen, tables, ways
+from edgekit.models._latent_inversion.tables import AGAIN, SHARES, Choice, Edited, Outcome, chosen, tables, ways
 from edgekit.models._latent_inversion.trained import SAMPLED, SCORE, edits_at, switch_of
 from edgekit.models._latent_inversion_options import Options
 from edgekit.picture_grid import grid, write_png
 
 NULL_EDITS = 40  # of the reported ones that null texts are optimised for: they take gradients in every call
 SEEN, SEEN_SHARES = 8, (0.0, 0.2, 0.4, 0.6, 0.8)  # rows of the picture, and its switches
-MADE_SO = {"shares": SHARES, "null_edits": NULL_EDITS, "figures": [f.name for f in dataclasses.fields(Outcome)]}
+MADE_SO = {"shares": SHARES, "null_edits": NULL_EDITS, "again": list(AGAIN), "figures": [f.name for f in dataclasses.fields(Outcome)]}
 
 
 class Fit:
@@ -146,11 +146,9 @@ class Fit:
         """How near every way leads to the source again."""
         i, asked, w = self.options.inversion, self.test, way.guidance
         plain = inverted(step, torch.from_numpy(asked.images), texts(step.net, asked.shows), i.steps, w)
-        again_by_null = edited_by_null_texts(step, few, empty, few.source, i.steps, w)
         found = {
-            "plain, without guidance": restored(step, plain, 1.0, False), "plain": restored(step, plain, w, False),
-            "plain, optimised text": restored(step, known, w, False), f"null texts ({len(few.source)} pictures)": again_by_null,
-            "stored offsets": restored(step, known, w, True),
+            "plain1": restored(step, plain, 1.0, False), "plain": restored(step, plain, w, False), "plain_optimised": restored(step, known, w, False),
+            "null": edited_by_null_texts(step, few, empty, few.source, i.steps, w), "offsets": restored(step, known, w, True),
         }  # fmt: skip
         return {name: float(judged.psnr_db(x.numpy(), asked.images[: len(x)]).mean()) for name, x in found.items()}
 

@@ -136,7 +136,7 @@ def _landed(  # noqa: PLR0913 - one step of a loop, with all that it needs
     adam = torch.optim.Adam([text], rate)
     for _ in range(updates):
         missed = (turn(x, asked, net(x, turn.levels, text), guidance) - aim).square().flatten(1).mean(1)
-        if float(missed.max()) < ENOUGH:
+        if float(missed.detach().max()) < ENOUGH:
             break
         adam.zero_grad()
         (text.grad,) = torch.autograd.grad(missed.sum(), [text])

@@ -12,6 +12,10 @@ from edgekit.models._latent_inversion_options import Inversion
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the steps before the switch, of the sweep
 
+AGAIN = {  # ways to get the source again, and what they are called
+    "plain1": "plain, without guidance", "plain": "plain", "plain_optimised": "plain, optimised text", "null": "null texts", "offsets": "stored offsets",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -50,7 +54,7 @@ class Outcome:
     """One network on held-out edits."""
 
     seed: int
-    psnr_db: dict[str, float]  # way to get the source again -> mean over pictures
+    psnr_db: dict[str, float]  # AGAIN -> mean over pictures
     edits: dict[str, Edited]  # "injected", "at once", "null texts", "anew"
     sweep: list[Edited]  # in the order of SHARES
 
@@ -86,9 +90,9 @@ def tables(outcomes: Sequence[Outcome], order: Sequence[Choice], seconds: Mappin
 
 def _again(outcomes: Sequence[Outcome], choice: Choice) -> dict[str, Any]:
     rows = []
-    for way in outcomes[0].psnr_db:
+    for way, name in AGAIN.items():
         found = [o.psnr_db[way] for o in outcomes]
-        rows.append([way, round(fmean(found), 1), _sd(found, 2), round(min(found), 1)])
+        rows.append([name, round(fmean(found), 1), _sd(found, 2), round(min(found), 1)])
     return {
         "title": "Getting the source again, PSNR in dB", "columns": ["way", "mean over seeds", "sd", "worst seed"], "rows": rows,
         "caption": (
