@@ -172,14 +172,34 @@ Stream stream(const Json& data, const std::string& at) {
   return made;
 }
 
+// What each value of each place of the last axis is called; one category more than words means "not given".
+std::vector<std::vector<std::string>> words(const Json& data, const Port& port, const std::string& at) {
+  std::vector<std::vector<std::string>> made;
+  for (const Json& place : array(data, at)) {
+    made.emplace_back();
+    for (const Json& word : array(place, at)) made.back().push_back(text(word, at, true));
+  }
+  const bool numbers = port.dtype == DType::kInt32 || port.dtype == DType::kInt64;
+  const bool fits = !port.shape.empty() && port.shape.back().name.empty() && port.shape.back().size == static_cast<std::int64_t>(made.size());
+  if (!numbers || !fits) refuse(at, "a list of words for each place of the last axis of int32 or int64");
+  for (std::size_t i = 0; i < port.categories.size(); ++i) {
+    const std::int64_t more = port.categories[i] - static_cast<std::int64_t>(made[i].size());
+    if (more != 0 && more != 1) {
+      refuse(at, "a word for each of the " + std::to_string(port.categories[i]) + " categories of place " + std::to_string(i) +
+                     ", or for all but the last, found " + std::to_string(made[i].size()));
+    }
+  }
+  return made;
+}
+
 }  // namespace
 
 std::vector<Port> read_ports(const Json& data, const std::string& at) {
   std::vector<Port> ports;
   for (const Json& t : array(data, at)) {
     const bool named = t.is_object() && t.contains("categories"), sampled = t.is_object() && t.contains("rate_hz");
-    object(t, {"name", "dtype", "shape", "meaning"}, {"categories", "rate_hz"}, at);
-    Port port{text(t["name"], at), dtype(t["dtype"], at), shape(t["shape"], at), text(t["meaning"], at, true), {}, 0};
+    object(t, {"name", "dtype", "shape", "meaning"}, {"categories", "rate_hz", "words"}, at);
+    Port port{text(t["name"], at), dtype(t["dtype"], at), shape(t["shape"], at), text(t["meaning"], at, true), {}, 0, {}};
     if (sampled) {
       const std::string where = at + "." + port.name + ".rate_hz";
       port.rate_hz = static_cast<std::int64_t>(whole(t["rate_hz"], 1, kMostSteps, where));
@@ -195,6 +215,7 @@ std::vector<Port> read_ports(const Json& data, const std::string& at) {
                         port.shape.back().size == static_cast<std::int64_t>(port.categories.size());
       if (!numbers || !fits) refuse(where, "a number for each place of the last axis of int32 or int64");
     }
+    if (t.contains("words")) port.words = words(t["words"], port, at + "." + port.name + ".words");
     ports.push_back(std::move(port));
   }
   return ports;

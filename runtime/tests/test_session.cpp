@@ -17,11 +17,11 @@ namespace {
 bool says(const Status& status, const char* what) { return !status && status.text().find(what) != std::string::npos && status.text().find('\n') == std::string::npos; }
 
 const char* const kManifest =
-    R"({"format_version":3,"name":"toy","format":"onnx","variant":"","precision":"f32","signature":{"inputs":[],"outputs":[]},)"
+    R"({"format_version":4,"name":"toy","format":"onnx","variant":"","precision":"f32","signature":{"inputs":[],"outputs":[]},)"
     R"("graphs":{"main":{"file":"m","inputs":[],"outputs":[],"probes":[]}},"program":{"seed":0,"phases":[{"run":"once","steps":1,"graph":"main",)"
     R"("states":{},"inputs":{},"outputs":{},"carry":{},"epilogue":[],"collect":{}}]},"golden":{"answers_by":"","inputs_from":""},"model":null,)"
     R"("allowed":{"output_max_abs":{},"near_threshold":0,"score_drop":0,"exact":false,"sqnr_db":{},"same_share":{}},"lineage":{"step":"","parent_sha256":"","options":{},"tools":{}},)"
-    R"("details":{},"prepares":[],"files":{"m":"@"}})";
+    R"("details":{},"prepares":[],"task":"","tasks":{},"files":{"m":"@"}})";
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
   const std::size_t at = text.find(from);
@@ -42,7 +42,7 @@ void a_folder_that_is_no_bundle_is_one_sentence() {
   };
   MUST(opened(good));
   CHECK(says(opened("{"), "not JSON"));
-  CHECK(says(opened(replaced(good, "\"format_version\":3", "\"format_version\":2")), "is of bundle format 2, this runtime reads 3"));
+  CHECK(says(opened(replaced(good, "\"format_version\":4", "\"format_version\":3")), "is of bundle format 3, this runtime reads 4"));
   CHECK(says(opened(replaced(good, "\"details\":{}", "\"details\":{},\"more\":1")), "must be an object of"));
   CHECK(says(opened(replaced(good, "\"variant\":\"\",", "")), "must be an object of"));
   CHECK(says(opened(replaced(good, "\"prepares\":[],", "")), "must be an object of"));

@@ -9,6 +9,7 @@ namespace edgekit {
 const char* const kHelp =
     "edgekit-run BUNDLE [options]: run a bundle with its loop, without Python\n"
     "\n"
+    "  --task NAME                    which program of a bundle with tasks; default: its own; all that follows is then of that one\n"
     "  --input FILE.safetensors       all inputs by name; or [NAME=]FILE.npy, [NAME=]FILE.wav (NAME where there are several)\n"
     "  --wav FILE.wav                 the input that is a sampled signal; answers are cut to be in time with it\n"
     "  --voice FILE                   what --make-voice wrote: the inputs that the bundle's preparation makes\n"
@@ -126,6 +127,9 @@ Result<Arguments> read_arguments(int count, char** words) {
       made.outputs.push_back(value);
     } else if (word == "--voice" || word == "--wav" || word == "--make-voice") {
       (word == "--voice" ? made.voice : word == "--wav" ? made.wav : made.make_voice) = value;
+    } else if (word == "--task") {
+      if (value.empty()) return Status("--task takes the name of a task; leave it out for the bundle's own program");
+      made.task = value;
     } else if (word == "--engine") {
       made.options.engine = value;
     } else if (word == "--library") {

@@ -198,6 +198,11 @@ void take(const BundleData& bundle, const Tensors& answers, Tensors* whole) {
   }
 }
 
+Status no_golden(const Bundle& bundle) {
+  const std::string of = bundle.task().empty() ? "" : " of the task '" + bundle.task() + "'";
+  return Status("'" + bundle.name() + "' has no golden answers" + of + ", so there is nothing to compare with or to time; export it again");
+}
+
 }  // namespace
 
 Inputs views(const Tensors& tensors) {
@@ -263,7 +268,8 @@ Result<Tensors> run_pieces(const Bundle& bundle, Session* session, const Inputs&
 }
 
 Result<Inputs> golden_inputs(const Bundle& bundle, Tensors* memory) {
-  auto golden = read_safetensors(bundle.data()->folder + "/golden.safetensors");
+  if (bundle.data()->goldens.empty()) return no_golden(bundle);
+  auto golden = read_safetensors(bundle.data()->folder + "/" + bundle.data()->goldens[0]);
   if (!golden) return golden.status();
   *memory = std::move(*golden);
   return Inputs(group(*memory, "inputs"));
@@ -274,6 +280,7 @@ namespace {
 // A case for every golden file of a bundle; `prefix` stands before its name.
 Status check_cases(const Bundle& bundle, Options options, const std::string& prefix, Json* cases, std::string* engine) {
   const BundleData& data = *bundle.data();
+  if (data.goldens.empty()) return no_golden(bundle);
   auto plain = Session::open(bundle, options);
   if (!plain) return plain.status();
   options.probes = true;
@@ -334,7 +341,7 @@ Result<int> check_golden(const Bundle& bundle, const Arguments& arguments) {
   }
   if (Status s = check_cases(bundle, arguments.options, "", &cases, &engine); !s) return s;
   const bool passed = std::all_of(cases.begin(), cases.end(), [](const Json& found) { return found["failures"].empty(); });
-  const Json found = {{"bundle", bundle.name()}, {"engine", engine}, {"version", kVersion}, {"passed", passed}, {"cases", cases}};
+  const Json found = {{"bundle", bundle.name()}, {"task", bundle.task()}, {"engine", engine}, {"version", kVersion}, {"passed", passed}, {"cases", cases}};
   std::puts(found.dump(2).c_str());
   return passed ? 0 : 1;
 }
