@@ -27,12 +27,14 @@ class Agreement:
 
 
 def may_differ(manifest: Manifest) -> tuple[str, ...]:
-    """Whole-number outputs that a form which rounds may give otherwise, of a program that decides; of a stream, those joined chunk by chunk."""
+    """Whole-number outputs that a form which rounds may give otherwise: all of them; of a stream, those joined chunk by chunk, where it decides."""
+    numbers = [t.name for t in manifest.signature.outputs if t.dtype in WHOLE]
+    stream = manifest.program.stream
+    if stream is None:
+        return tuple(numbers)
     if not decides(manifest):
         return ()
-    stream = manifest.program.stream
-    joined = None if stream is None else {n for n, j in stream.joins.items() if j.how != "last"}
-    return tuple(t.name for t in manifest.signature.outputs if t.dtype in WHOLE and (joined is None or t.name in joined))
+    return tuple(n for n in numbers if n in stream.joins and stream.joins[n].how != "last")
 
 
 def agreement(manifest: Manifest, names: Collection[str], golden: Golden, answers: Mapping[str, np.ndarray]) -> Agreement:

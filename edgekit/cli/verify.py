@@ -61,7 +61,9 @@ def _show(bundle: Bundle, found: Verification) -> None:
         click.echo(f"  SQNR      {found.sqnr_db:.1f} dB, signal to quantisation noise of the worst output")
     if found.same_share is not None:
         before = 100 * (found.chunks_compared or 0.0)
-        click.echo(f"  decided   {100 * found.same_share:.1f} % alike; the rest is compared up to the first difference, {before:.3g} % of the chunks")
+        where = "up to the first difference" if bundle.manifest.program.stream else "where nothing differs"
+        of = "chunks" if bundle.manifest.program.stream else "samples"
+        click.echo(f"  decided   {100 * found.same_share:.1f} % alike; the rest is compared {where}, {before:.3g} % of the {of}")
     if found.spikes_compared:
         click.echo(
             f"  spikes    {found.spike_flips} of {found.spikes_compared} flipped, {found.spike_flips_near} of them at the threshold"
@@ -75,6 +77,9 @@ def _show(bundle: Bundle, found: Verification) -> None:
     for name, said in found.prepares.items():
         gap = f", largest difference {said['output_max_abs']:.3g}" if said["output_max_abs"] is not None else ""
         click.echo(f"  prepares  {name}: {'verified' if said['passed'] else 'NOT EQUAL'} ({said['golden_samples']} golden inputs){gap}")
+    for name, said in found.tasks.items():
+        gap = f", largest difference {said['output_max_abs']:.3g}" if said["output_max_abs"] is not None else ""
+        click.echo(f"  task      {name}: {'verified' if said['passed'] else 'NOT EQUAL'} ({said['golden_samples']} golden inputs){gap}")
     if found.score is not None:
         against = f", trained network {found.score_reference:.4f}" if found.score_reference is not None else ""
         click.echo(f"  score     {found.score:.4f} over {found.score_samples} samples{against}")
@@ -106,7 +111,7 @@ def _show_all(found: list[tuple[Bundle, str, Verification]], absent: dict[str, s
         flips = "-" if not v.spikes_compared else str(v.spike_flips)
         same = "yes" if v.passed else "NO" if v.golden_samples else "refused"
         table.add_row(first, name, same, _gap(v.output_max_abs), flips, spikes, str(v.pieces_equal or "-"))
-        for inner, said in v.prepares.items():
+        for inner, said in {**v.prepares, **v.tasks}.items():
             table.add_row(f"  {inner}", "", "yes" if said["passed"] else "NO", _gap(said["output_max_abs"]), "-", "-", "-")
     console = Console(highlight=False)
     console.print(table)
