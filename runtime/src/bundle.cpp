@@ -111,29 +111,15 @@ bool could_be(const Port& a, const Port& b) {
   return true;
 }
 
-// The input of that name that is given whole, or null.
-const Port* given_whole(const TaskData& program, const std::string& name) {
-  if (program.program.stream && program.program.stream->feeds.count(name)) return nullptr;
-  const auto found = std::find_if(program.inputs.begin(), program.inputs.end(), [&](const Port& p) { return p.name == name; });
-  return found == program.inputs.end() ? nullptr : &*found;
-}
-
-// Does a preparation make inputs of this program, and nothing else?
-bool feeds(const BundleData& inner, const TaskData& program) {
-  return std::all_of(inner.outputs.begin(), inner.outputs.end(), [&](const Port& output) {
-    const Port* taken = given_whole(program, output.name);
-    return taken && could_be(*taken, output);
-  });
-}
-
 // All that a preparation makes is an input that is given whole, and no other preparation makes it.
 void check_preparation(const BundleData& outer, const std::string& name, const BundleData& inner, Strings* made) {
   if (inner.format != outer.format) {
     throw Status("the preparation '" + name + "' is of format " + inner.format + ", the bundle of " + outer.format + "; export it again");
   }
   for (const Port& output : inner.outputs) {
-    const Port* taken = given_whole(outer, output.name);
-    if (!taken) {
+    const auto taken = std::find_if(outer.inputs.begin(), outer.inputs.end(), [&](const Port& p) { return p.name == output.name; });
+    const bool streamed = outer.program.stream && outer.program.stream->feeds.count(output.name);
+    if (taken == outer.inputs.end() || streamed) {
       throw Status("the preparation '" + name + "' makes '" + output.name + "', which is no input that is given whole");
     }
     if (!could_be(*taken, output)) {
@@ -145,19 +131,18 @@ void check_preparation(const BundleData& outer, const std::string& name, const B
   }
 }
 
-// The program that is asked for takes the place of the bundle's own, with the preparations that make inputs of it.
+// The program that is asked for takes the place of the bundle's own.
 void choose(const std::string& task, std::map<std::string, TaskData>* tasks, BundleData* made) {
   if (task.empty() || task == made->task) return;
   const auto found = tasks->find(task);
+  if (tasks->empty()) throw Status("it has one program and no task '" + task + "'; leave the task out");
   if (found == tasks->end()) {
     std::string there;
     for (const std::string& name : made->task_names) there += (there.empty() ? "" : ", ") + name;
-    throw Status("'" + made->name + "' has no task '" + task + "'; " +
-                 (there.empty() ? "it has one program, so leave the task out" : "there are: " + there));
+    throw Status("there is no task '" + task + "' here; there are: " + there);
   }
   static_cast<TaskData&>(*made) = std::move(found->second);
   made->task = task;
-  for (auto at = made->prepares.begin(); at != made->prepares.end();) at = feeds(*at->second.data(), *made) ? std::next(at) : made->prepares.erase(at);
 }
 
 }  // namespace
@@ -206,7 +191,7 @@ Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, 
       made->tensors = std::move(*tensors);
     }
     check_program(*made, *made, "");
-    for (const auto& [name, other] : tasks) check_program(*made, other, "the task '" + name + "': ");
+    for (const auto& [name, other] : tasks) check_program(*made, other, "task '" + name + "': ");
     Strings outputs;
     for (const std::string& name : prepares) {
       const auto own = hashes_within(files, name);

@@ -19,13 +19,13 @@ struct TaskData {
 // What is there as TaskData is the program that was chosen when the bundle was opened.
 struct BundleData : TaskData {
   std::string folder, name, format, precision, sha256;
-  std::string task;                     // the chosen program's name; empty in a bundle without tasks
-  std::vector<std::string> task_names;  // of all programs, the bundle's own first; empty without tasks
+  std::string task;                     // the chosen program's name; may be empty in a bundle of one program
+  std::vector<std::string> task_names;  // of all programs, the bundle's own first; empty where there is but one
   std::map<std::string, GraphFile> graphs;
   Tensors tensors;
   std::string inference_precision;   // openvino
   std::string checkpoint_sha256;     // of the trained model; empty where edgekit did not train it
-  std::map<std::string, Bundle> prepares;  // subfolders, each a bundle that makes inputs of the chosen program
+  std::map<std::string, Bundle> prepares;  // subfolders, each a bundle that makes inputs of this one
 };
 
 // True where the graph's probes have a leading axis of calls.

@@ -57,36 +57,39 @@ std::vector<std::string> goldens_of(const Json& files, const std::string& task) 
   return found;
 }
 
-void check_task_name(const std::string& name, const std::string& own) {
-  const bool plain = name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
-  if (name.empty() || !plain || name[0] < 'a' || name[0] > 'z') refuse("the name of a task", "lowercase letters, digits and -, beginning with a letter, found '" + name + "'");
-  if (name == own) throw Status("two programs are called '" + name + "'; one must have another name");
+// Words of small letters with hyphens between them: golden-NAME-2.safetensors is then the second one of NAME.
+bool task_name(const std::string& name) {
+  bool letter = false;  // before
+  for (const char c : name) {
+    const bool hyphen = c == '-';
+    if ((hyphen && !letter) || (!hyphen && (c < 'a' || c > 'z'))) return false;
+    letter = !hyphen;
+  }
+  return letter;
 }
 
 std::map<std::string, TaskData> read_tasks(const Json& data, BundleData* out) {
-  const std::string own = text(data["task"], "task", true);
+  out->task = text(data["task"], "task", true);
   std::map<std::string, TaskData> made;
-  if (!own.empty()) check_task_name(own, "");
-  for (const auto& [name, task] : names(data["tasks"], "tasks").items()) {
-    if (own.empty()) throw Status("there are tasks, but 'task' does not say what the bundle's own program is called");
-    check_task_name(name, own);
+  const Json& tasks = names(data["tasks"], "tasks");
+  std::vector<std::string> all;
+  if (!out->task.empty() || !tasks.empty()) all.push_back(out->task);
+  for (const auto& item : tasks.items()) all.push_back(item.key());
+  for (const std::string& name : all) {
+    if (task_name(name) && std::count(all.begin(), all.end(), name) == 1) continue;
+    throw Status("tasks have different names of small letters and hyphens, the bundle's own too, found '" + name + "'");
+  }
+  for (const auto& [name, task] : tasks.items()) {
     try {
       made[name] = read_task(object(task, {"signature", "program", "allowed"}, "it"));
     } catch (const Status& status) {
-      throw Status("the task '" + name + "': " + status.text());
+      throw Status("task '" + name + "': " + status.text());
     }
     made[name].goldens = goldens_of(data["files"], name);
+    if (made[name].goldens.empty()) throw Status("the task '" + name + "' has no golden answers in 'files'; export the bundle again");
   }
-  out->task = own;
-  if (!own.empty()) out->task_names.push_back(own);
-  std::map<std::string, std::string> owners;
-  for (const auto& [name, task] : made) {
-    out->task_names.push_back(name);
-    for (const std::string& file : task.goldens) {
-      const auto [at, fresh] = owners.emplace(file, name);
-      if (!fresh) throw Status("the tasks '" + at->second + "' and '" + name + "' would share " + file + "; one must have another name");
-    }
-  }
+  if (!made.empty() && !data["prepares"].empty()) throw Status("a bundle has tasks or preparations, found the task '" + made.begin()->first + "' and a preparation");
+  if (!made.empty()) out->task_names = all;
   return made;
 }
 

@@ -1,6 +1,8 @@
 // Read tensors and programs from JSON, strictly.
 #include "program_file.hpp"
 
+#include <set>
+
 namespace edgekit {
 
 namespace {
@@ -174,20 +176,21 @@ Stream stream(const Json& data, const std::string& at) {
 
 // What each value of each place of the last axis is called; one category more than words means "not given".
 std::vector<std::vector<std::string>> words(const Json& data, const Port& port, const std::string& at) {
-  std::vector<std::vector<std::string>> made;
-  for (const Json& place : array(data, at)) {
-    made.emplace_back();
-    for (const Json& word : array(place, at)) made.back().push_back(text(word, at, true));
-  }
   const bool numbers = port.dtype == DType::kInt32 || port.dtype == DType::kInt64;
-  const bool fits = !port.shape.empty() && port.shape.back().name.empty() && port.shape.back().size == static_cast<std::int64_t>(made.size());
-  if (!numbers || !fits) refuse(at, "a list of words for each place of the last axis of int32 or int64");
-  for (std::size_t i = 0; i < port.categories.size(); ++i) {
-    const std::int64_t more = port.categories[i] - static_cast<std::int64_t>(made[i].size());
-    if (more != 0 && more != 1) {
-      refuse(at, "a word for each of the " + std::to_string(port.categories[i]) + " categories of place " + std::to_string(i) +
-                     ", or for all but the last, found " + std::to_string(made[i].size()));
+  const bool fits = !array(data, at).empty() && !port.shape.empty() && port.shape.back().name.empty() &&
+                    port.shape.back().size == static_cast<std::int64_t>(data.size());
+  if (!numbers || !fits) refuse(at, "names for each place of the last axis of int32 or int64");
+  std::vector<std::vector<std::string>> made;
+  for (std::size_t k = 0; k < data.size(); ++k) {
+    std::set<std::string> seen;
+    made.emplace_back();
+    for (const Json& word : array(data[k], at)) {
+      if (!seen.insert(text(word, at)).second) refuse(at, "names that differ within a place");
+      made.back().push_back(word.get<std::string>());
     }
+    const auto named = static_cast<std::int64_t>(seen.size());
+    const bool all = port.categories.empty() || port.categories[k] == named || port.categories[k] == named + 1;
+    if (!named || !all) refuse(at, "as many names as categories in each place, or one fewer");
   }
   return made;
 }

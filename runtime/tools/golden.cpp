@@ -342,6 +342,12 @@ Result<int> check_golden(const Bundle& bundle, const Arguments& arguments) {
     if (Status s = check_cases(*inner, arguments.options, name + "/", &cases, &engine); !s) return s;
   }
   if (Status s = check_cases(bundle, arguments.options, "", &cases, &engine); !s) return s;
+  for (const std::string& name : arguments.task.empty() ? bundle.tasks() : std::vector<std::string>()) {
+    if (name == bundle.task()) continue;
+    auto other = Bundle::open(arguments.bundle, name);
+    if (!other) return other.status();
+    if (Status s = check_cases(*other, arguments.options, "", &cases, &engine); !s) return s;
+  }
   const bool passed = std::all_of(cases.begin(), cases.end(), [](const Json& found) { return found["failures"].empty(); });
   const Json found = {{"bundle", bundle.name()}, {"task", bundle.task()}, {"engine", engine}, {"version", kVersion}, {"passed", passed}, {"cases", cases}};
   std::puts(found.dump(2).c_str());

@@ -120,8 +120,8 @@ class Bundle {
   static Result<Bundle> open(const std::string& folder, const std::string& task = "");
   const std::string& name() const;
   const std::string& format() const;
-  const std::string& task() const;                                // the program's name; empty in a bundle without tasks
-  std::vector<std::string> tasks() const;                         // names of all its programs, its own first; none without tasks
+  const std::string& task() const;                                // the program's name; may be empty where there is but one
+  std::vector<std::string> tasks() const;                         // names of all its programs, its own first; none where there is but one
   bool streams() const;
   std::uint64_t seed() const;
   std::vector<TensorInfo> inputs() const;
