@@ -42,7 +42,7 @@ class Verification:
     golden_samples: int = 0
     sqnr_db: float | None = None  # of the worst output that is rounded on purpose
     same_share: float | None = None  # of the worst whole-number output that may differ, over a golden
-    chunks_compared: float | None = None  # share of chunks before the first that differs, in which all else was compared; without a stream, of samples
+    chunks_compared: float | None = None  # share of chunks before the first that differs, in which all else was compared; or of samples
     pieces_equal: int = 0  # of SPLITS runs of a stream: again, and in pieces of random sizes
     prepares: Mapping[str, Any] = field(default_factory=dict)  # preparation -> what its own verification says; failures count above
     tasks: Mapping[str, Any] = field(default_factory=dict)  # other task -> the same
