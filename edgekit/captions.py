@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,22 +24,16 @@ def codes(tensor: Tensor, text: str) -> np.ndarray:
     for place, names in enumerate(tensor.words):
         for number, name in enumerate(names):
             named.setdefault(tokens(name), []).append((place, number))
+    said, unknown = _parsed(tokens(text), named)
     found: dict[int, int] = {}
-    unknown: list[str] = []
-    said, at, longest = tokens(text), 0, max(map(len, named))
-    while at < len(said):
-        size = next((n for n in range(min(longest, len(said) - at), 0, -1) if said[at : at + n] in named), 0)
-        if not size and said[at] != COMMA:
-            unknown.append(said[at])
-        elif size:
-            place, number = _only(tensor, named[said[at : at + size]])
-            if found.setdefault(place, number) != number:
-                names = tensor.words[place]
-                raise EdgekitError(f"'{names[found[place]]}' and '{names[number]}' are both said of place {place} of '{tensor.name}'; say one")
-        at += size or 1
+    for words in said:
+        place, number = _only(tensor, named[words])
+        if found.setdefault(place, number) != number:
+            names = tensor.words[place]
+            raise EdgekitError(f"'{names[found[place]]}' and '{names[number]}' are both said of place {place} of '{tensor.name}'; say one")
     if unknown:
-        words = ", ".join(repr(w) for w in dict.fromkeys(unknown))
-        raise EdgekitError(f"'{tensor.name}' has no word {words}; there are: {_listed(_closest(tensor, unknown))}")
+        told = ", ".join(f"'{run}'" for run in unknown)
+        raise EdgekitError(f"'{tensor.name}' has no word {told}; there are: {_listed(_closest(tensor, unknown))}")
     silent = [place for place in range(len(tensor.words)) if place not in found and not may_be_silent(tensor, place)]
     if silent:
         what = "; ".join(f"place {p}: {_listed(tensor.words[p])}" for p in silent)
@@ -65,6 +59,23 @@ def captions(tensor: Tensor, answer: np.ndarray) -> Any:
 def may_be_silent(tensor: Tensor, place: int) -> bool:
     """Whether a place has a number for "not given"."""
     return bool(tensor.categories) and tensor.categories[place] > len(tensor.words[place])
+
+
+def _parsed(said: tuple[str, ...], names: Collection[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """(the longest names, one after the other; what stands between them and is none)."""
+    longest, at = max(map(len, names)), 0
+    found: list[tuple[str, ...]] = []
+    runs: list[list[str]] = [[]]
+    while at < len(said):
+        size = next((n for n in range(min(longest, len(said) - at), 0, -1) if said[at : at + n] in names), 0)
+        if size:
+            found.append(said[at : at + size])
+        if size or said[at] == COMMA:
+            runs.append([])
+        else:
+            runs[-1].append(said[at])
+        at += size or 1
+    return found, [" ".join(run) for run in runs if run]
 
 
 def _only(tensor: Tensor, found: list[tuple[int, int]]) -> tuple[int, int]:

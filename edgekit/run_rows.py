@@ -45,8 +45,8 @@ def read_rows(bundle: Bundle, there: Mapping[str, np.ndarray], texts: Sequence[s
 def hints(bundle: Bundle) -> str:
     """`, --text WORDS for 'caption'`: what else than files of arrays the bundle takes."""
     inputs = bundle.manifest.signature.inputs
-    told = [f", {TEXT} WORDS for '{t.name}'" for t in inputs if takes_words(t)] + [f", {IMAGE} FILE for '{t.name}'" for t in inputs if takes_pictures(t)]
-    return "".join(told)
+    spoken = [f", {TEXT} WORDS for '{t.name}'" for t in inputs if takes_words(t)]
+    return "".join(spoken + [f", {IMAGE} FILE for '{t.name}'" for t in inputs if takes_pictures(t)])
 
 
 def _by_input(bundle: Bundle, option: str, words: Sequence[str], there: Mapping[str, np.ndarray]) -> dict[Tensor, list[str]]:
@@ -104,7 +104,7 @@ def _films(t: Tensor, seen: Sequence[Seen]) -> np.ndarray:
         frames = np.concatenate([s.frames for s in seen])
         return frames.reshape(-1, count, *frames.shape[1:])
     if stills:
-        raise EdgekitError(f"'{t.name}' takes films of {count} frames, but {IMAGE} gives {len(seen)} stills; give {count} for each film, or animated files")
+        raise EdgekitError(f"'{t.name}' takes films of {count} frames, but {IMAGE} gives {len(seen)} stills; give {count} a film, or animated files")
     wrong = next(s for s in seen if s.of(count) is None)
     raise EdgekitError(f"'{t.name}' takes films of {count} frames, but {wrong.told}; give files of {count} frames, or {count} stills for a film")
 

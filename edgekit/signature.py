@@ -122,7 +122,8 @@ def _words(data: Mapping[str, Any], categories: list[int] | None, where: str) ->
         if not all(set(r) - {COMMA} for r in read) or len(set(read)) < len(read):
             raise Broken(f"{where}: words of {data['name']!r} are empty or the same, case and blanks aside, in place {k}: {place!r}")
         if categories and categories[k] - len(place) not in (0, 1):
-            raise Broken(f"{where}: place {k} of {data['name']!r} has {categories[k]} categories, so {categories[k] - 1} or as many words, found {len(place)}")
+            rule = f"has {categories[k]} categories, so as many words or one fewer, found {len(place)}"
+            raise Broken(f"{where}: place {k} of words of {data['name']!r} {rule}")
     return tuple(tuple(place) for place in words)
 
 

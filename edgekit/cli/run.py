@@ -30,7 +30,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--make-voice", type=FILE, help="Run the preparation alone on this sound file; --output FILE.voice. Default: beside the sound.")
 @click.option("--output", "--out", "outputs", multiple=True,
               help="An .npz for the answers; [NAME=]FILE.wav: a sound; .png: a grid of pictures; .gif, .webp: films. Default: printed.")  # fmt: skip
-@click.option("--columns", default=0, type=click.IntRange(0, 4096), help="Pictures, or films, in a row. Default: about square; a film a row in a PNG.")
+@click.option("--columns", default=0, type=click.IntRange(0, 4096), help="Pictures or films in a row. Default: about square; in a PNG, a film a row.")
 @click.option("--fps", default=8, show_default=True, type=click.IntRange(1, 50), help="Frames a second of a GIF or WebP.")
 @click.option("--runtime", default="", help="An engine, see `edgekit parts`. Default: the format's own.")
 @click.option("--seed", default=None, type=click.IntRange(min=0), help="Of the program's noise. Default: the bundle's.")
