@@ -36,8 +36,8 @@ def codes(tensor: Tensor, text: str) -> np.ndarray:
         raise EdgekitError(f"'{tensor.name}' has no word {told}; there are: {_listed(_closest(tensor, unknown))}")
     silent = [place for place in range(len(tensor.words)) if place not in found and not may_be_silent(tensor, place)]
     if silent:
-        what = "; ".join(f"place {p}: {_listed(tensor.words[p])}" for p in silent)
-        raise EdgekitError(f"'{text}' does not say all of '{tensor.name}'; say one of each of {what}")
+        what = "; ".join(f"place {p} is one of {_listed(tensor.words[p])}" for p in silent)
+        raise EdgekitError(f"'{text}' does not say all of '{tensor.name}': {what}")
     return np.array([found.get(place, len(names)) for place, names in enumerate(tensor.words)], np.int64)
 
 

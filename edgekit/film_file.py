@@ -19,6 +19,7 @@ SUFFIXES = (".gif", ".webp")
 FRAMES_PER_S = 8
 MOST_COLOURS = 256  # of a GIF
 MOST_PIXELS = 1 << 26  # of all frames
+SAMPLE = 1 << 16  # pixels, about, that a GIF's palette is made from: each colour once, and the more often the more it fills
 
 
 def as_films(answer: np.ndarray) -> np.ndarray:
@@ -74,10 +75,10 @@ def _paletted(frames: np.ndarray) -> list[Image.Image]:
     """Frames as pictures of one palette."""
     from PIL import Image
 
-    numbers, palette = (frames[..., 0], np.arange(256).repeat(3).reshape(-1, 3)) if frames.shape[-1] == 1 else _colours(frames)
+    numbers, palette = (frames[..., 0], np.arange(256, dtype=np.uint8).repeat(3).reshape(-1, 3)) if frames.shape[-1] == 1 else _colours(frames)
     made = [Image.fromarray(frame) for frame in numbers]
     for frame in made:
-        frame.putpalette(palette.astype(np.uint8).tobytes())
+        frame.putpalette(palette.tobytes())
     return made
 
 
@@ -86,13 +87,16 @@ def _colours(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from PIL import Image
 
     red, green, blue = (frames[..., i].astype(np.uint32) for i in range(3))
-    whole = red << 16 | green << 8 | blue
-    colours, numbers = np.unique(whole, return_inverse=True)
-    if len(colours) <= MOST_COLOURS:
-        return numbers.reshape(whole.shape).astype(np.uint8), np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1)
-    stacked = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))
-    fewer = stacked.quantize(MOST_COLOURS - 1, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    held = np.array(fewer.getpalette()).reshape(-1, 3)[: MOST_COLOURS - 1]
-    palette = np.concatenate([held, np.full((MOST_COLOURS - len(held), 3), picture_grid.GREY)])
-    border = whole == picture_grid.GREY * 0x010101
-    return np.where(border, MOST_COLOURS - 1, np.asarray(fewer).reshape(whole.shape)).astype(np.uint8), palette
+    colours, which, counts = np.unique(red << 16 | green << 8 | blue, return_inverse=True, return_counts=True)
+    palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8)
+    if len(palette) <= MOST_COLOURS:
+        return which.reshape(red.shape).astype(np.uint8), palette
+    counts[border := colours == picture_grid.GREY * 0x010101] = 0
+    copies = np.maximum(1, counts * SAMPLE // max(1, counts.sum()))
+    sample = Image.fromarray(palette.repeat(copies, 0)[None])
+    fewer = sample.quantize(MOST_COLOURS - 1, Image.Quantize.MEDIANCUT, kmeans=int(len(palette) <= SAMPLE), dither=Image.Dither.NONE)
+    numbers = np.asarray(fewer)[0, copies.cumsum() - copies].copy()
+    numbers[border] = MOST_COLOURS - 1
+    held = np.array(fewer.getpalette(), np.uint8).reshape(-1, 3)[: MOST_COLOURS - 1]
+    grey = np.full((MOST_COLOURS - len(held), 3), picture_grid.GREY, np.uint8)
+    return numbers[which].reshape(red.shape), np.concatenate([held, grey])
