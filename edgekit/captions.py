@@ -43,7 +43,7 @@ def codes(tensor: Tensor, text: str) -> np.ndarray:
 
 def caption(tensor: Tensor, numbers: np.ndarray) -> str:
     """The names of whole numbers (places,), with commas between them; what is not given is left out. EdgekitError for other numbers."""
-    told = []
+    told: list[str] = []
     for place, (names, number) in enumerate(zip(tensor.words, numbers.tolist(), strict=True)):
         if not 0 <= number < len(names) + may_be_silent(tensor, place):
             raise EdgekitError(f"'{tensor.name}' holds {number} in place {place} of its last axis, which has names for 0 to {len(names) - 1}")
