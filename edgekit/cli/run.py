@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json
+from edgekit.cli._common import folder_argument, json_option, print_json, task_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ FILE = click.Path(path_type=Path)
 
 @click.command("run")
 @folder_argument("bundle")
+@task_option
 @click.option("--input", "inputs", type=FILE, help="An .npz of inputs by name: all that the other options do not give.")
 @click.option("--text", "texts", multiple=True, metavar="[NAME=]WORDS",
               help="What an input with words is to be, as in 'red, round'; once for each row of the batch. A wrong word lists all.")  # fmt: skip
@@ -36,14 +37,14 @@ FILE = click.Path(path_type=Path)
 @click.option("--seed", default=None, type=click.IntRange(min=0), help="Of the program's noise. Default: the bundle's.")
 @json_option
 def command(  # noqa: PLR0913, PLR0917 - the options of the command
-    bundle: Path, inputs: Path | None, texts: tuple[str, ...], images: tuple[str, ...], wav: Path | None, voice: Path | None,
+    bundle: Path, task: str, inputs: Path | None, texts: tuple[str, ...], images: tuple[str, ...], wav: Path | None, voice: Path | None,
     make_voice: Path | None, outputs: tuple[str, ...], columns: int, fps: int, runtime: str, seed: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run BUNDLE with its whole loop on inputs of your own; a stream is given in one piece."""
     from edgekit import examine, run_files, run_places, voice_file
     from edgekit.bundle import open_bundle
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle).of_task(task)
     if make_voice is not None:
         if inputs or texts or images or wav or voice or len(outputs) > 1:
             raise click.UsageError("--make-voice makes one voice and runs nothing else: of the other files it takes one --output")
