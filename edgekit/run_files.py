@@ -28,9 +28,10 @@ class Given:
 
 
 def read_inputs(
-    bundle: Bundle, packed: Path | None, voice: Path | None, wav: Path | None, texts: Sequence[str] = (), images: Sequence[str] = ()
-) -> Given:
-    """All inputs of the bundle from an .npz by name, a voice, a sound file, words and pictures, each once; else EdgekitError."""
+    bundle: Bundle, packed: Path | None, voice: Path | None, wav: Path | None, texts: Sequence[str] = (), images: Sequence[str] = (),
+    values: Sequence[str] = (),
+) -> Given:  # fmt: skip
+    """All inputs of the bundle from an .npz by name, a voice, a sound file, words, pictures and numbers, each once; else EdgekitError."""
     heard = sound_signal.hear(bundle, wav) if wav else None
     parts = {
         "--input": _read_npz(packed) if packed else {},
@@ -42,7 +43,7 @@ def read_inputs(
         if twice := set(arrays) & set(part):
             raise EdgekitError(f"'{min(twice)}' is given by {option} and by another file; give it once")
         arrays |= part
-    arrays |= run_rows.read_rows(bundle, arrays, texts, images)
+    arrays |= run_rows.read_rows(bundle, arrays, texts, images, values)
     names = [t.name for t in bundle.manifest.signature.inputs]
     left = [n for n in names if n not in arrays]
     for name, maker in (voice_file.prepared_inputs(bundle) if left else {}).items():
@@ -51,7 +52,7 @@ def read_inputs(
                 f"'{name}' is made by the preparation '{maker}' of {bundle.folder}; make it once from a sound with --make-voice SOUND, "
                 "then give it with --voice FILE"
             )
-    if left and not (packed or voice or wav or texts or images):
+    if left and not (packed or voice or wav or texts or images or values):
         hints = run_rows.hints(bundle)
         raise EdgekitError(f"no inputs were given, but {bundle.folder} takes {', '.join(names)}; give --input FILE.npz{hints}")
     return Given(bundle, arrays, heard)

@@ -1,4 +1,4 @@
-"""Inputs of a run from words and pictures: a row of the batch for each `--text` and each `--image`."""
+"""Inputs of a run from words, pictures and numbers: a row of the batch for each `--text` and each `--image`, rows in `--value`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from edgekit.errors import EdgekitError
 from edgekit.picture_file import Seen, read_picture
 from edgekit.signature import Tensor
 
-TEXT, IMAGE = "--text", "--image"
+TEXT, IMAGE, VALUE = "--text", "--image", "--value"
+MOST_VALUES = 1_000_000  # of one option: more come in a file
 
 
 def takes_words(t: Tensor) -> bool:
@@ -27,8 +28,10 @@ def takes_pictures(t: Tensor) -> bool:
     return fixed and t.dtype == "float32" and t.shape[-3] in (1, 3) and not t.rate_hz
 
 
-def read_rows(bundle: Bundle, there: Mapping[str, np.ndarray], texts: Sequence[str], images: Sequence[str]) -> dict[str, np.ndarray]:
-    """[NAME=]WORDS and [NAME=]FILE as inputs, by name; `there`: inputs that are given already.
+def read_rows(
+    bundle: Bundle, there: Mapping[str, np.ndarray], texts: Sequence[str], images: Sequence[str], values: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """[NAME=]WORDS, [NAME=]FILE and NAME=NUMBERS as inputs, by name; `there`: inputs that are given already.
 
     One row is repeated where other inputs with the same free first dimension have more. EdgekitError where no input, or several,
     could be meant, where a file or a word does not fit, and where the numbers of rows differ otherwise.
@@ -39,6 +42,8 @@ def read_rows(bundle: Bundle, there: Mapping[str, np.ndarray], texts: Sequence[s
         for t, chosen in _by_input(bundle, option, words, there).items():
             rows[t.name] = _texts(t, chosen) if option == TEXT else _pictures(t, [Path(w) for w in chosen])
             given[t.name] = option
+    for name, numbers in _values(bundle, values, {*there, *rows}).items():
+        rows[name], given[name] = numbers, VALUE
     return {name: _as_many(bundle, name, rows, given, there) for name in rows}
 
 
@@ -72,6 +77,41 @@ def _by_input(bundle: Bundle, option: str, words: Sequence[str], there: Mapping[
         if t.name in there:
             raise EdgekitError(f"'{t.name}' is given by {option} and by another file; give it once")
     return found
+
+
+def _values(bundle: Bundle, words: Sequence[str], there: set[str]) -> dict[str, np.ndarray]:
+    inputs = {t.name: t for t in bundle.manifest.signature.inputs}
+    found: dict[str, np.ndarray] = {}
+    for word in words:
+        name, equals, numbers = word.partition("=")
+        if not equals or name not in inputs:
+            raise EdgekitError(f"{VALUE} {word}: give NAME=NUMBERS with one of the inputs {', '.join(inputs)}")
+        if name in there or name in found:
+            raise EdgekitError(f"'{name}' is given by {VALUE} and once more; give it once")
+        found[name] = _numbers(inputs[name], numbers)
+    return found
+
+
+def _numbers(t: Tensor, text: str) -> np.ndarray:
+    """`3`, `0,0,1.5` or `0*20` as the input: one number, a list, or rows of a batch one after the other."""
+    free = [i for i, n in enumerate(t.shape) if isinstance(n, str)]
+    if free not in ([], [0]):
+        raise EdgekitError(f"'{t.name}' has the shape {list(t.shape)}: only its first size may be free for {VALUE}; give it with --input FILE.npz")
+    each = int(np.prod([n for n in t.shape if isinstance(n, int)], dtype=np.int64))
+    try:
+        parts = [part.partition("*") for part in text.split(",")]
+        counts = [int(times) if star else 1 for _, star, times in parts]
+        if min(counts) < 1 or sum(counts) > MOST_VALUES:
+            raise ValueError
+        numbers = np.repeat(np.array([float(n) for n, _, _ in parts]), counts)
+        if t.dtype.startswith(("int", "uint")) and (numbers % 1).any():
+            raise ValueError
+    except ValueError:
+        whole = "whole numbers" if t.dtype.startswith(("int", "uint")) else "numbers"
+        raise EdgekitError(f"{VALUE} {t.name}={text}: give {whole}, as in 3 or 0,0,1 or 0*20 for twenty of them") from None
+    if len(numbers) % each or (not free and len(numbers) != each):
+        raise EdgekitError(f"{VALUE} gives '{t.name}' {len(numbers)} numbers, but it takes {each}{' a row' if free else ''}: {list(t.shape)}")
+    return numbers.astype(t.dtype).reshape([-1 if isinstance(n, str) else n for n in t.shape])
 
 
 def _texts(t: Tensor, texts: Sequence[str]) -> np.ndarray:
@@ -112,14 +152,14 @@ def _films(t: Tensor, seen: Sequence[Seen]) -> np.ndarray:
 def _as_many(bundle: Bundle, name: str, rows: Mapping[str, np.ndarray], given: Mapping[str, str], there: Mapping[str, np.ndarray]) -> np.ndarray:
     """Rows of one input, repeated where there is one and others are more."""
     shapes = {t.name: t.shape for t in bundle.manifest.signature.inputs}
-    first, own = shapes[name][0], len(rows[name])
-    if rows[name].ndim == 1:
+    if rows[name].ndim < (1 if given[name] == VALUE else 2):
         return rows[name]
+    first, own = shapes[name][0], len(rows[name])
     if isinstance(first, int):
         wanted, who = first, f"'{name}' takes"
     else:
         sizes = {f"'{n}' has": a.shape[shapes[n].index(first)] for n, a in there.items() if _carries(shapes.get(n, ()), a, first)}
-        sizes = sizes or {f"{given[n]} gives '{n}'": len(a) for n, a in rows.items() if shapes[n][0] == first}
+        sizes = sizes or {f"{given[n]} gives '{n}'": len(a) for n, a in rows.items() if shapes[n] and shapes[n][0] == first}
         who, wanted = max(sizes.items(), key=lambda pair: pair[1])
     if own not in (1, wanted):
         raise EdgekitError(f"{given[name]} gives '{name}' {own} rows, but {who} {wanted}; give as many, or one, which is then repeated")

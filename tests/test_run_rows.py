@@ -234,6 +234,23 @@ def test_what_cannot_be_an_input_is_one_clear_sentence(all_kinds: Bundle, colour
         rows(colour, ("red",))
 
 
+def test_small_inputs_are_typed(tmp_path: Path) -> None:
+    inputs = tensor("switch", "batch", 1, dtype="int64"), tensor("swap", "batch", 3), tensor("tick", "ticks"), tensor("scale")
+    made = echo(tmp_path / "b", *inputs)
+    found = run_files.read_inputs(made, None, None, None, values=["switch=3", "swap=0,1,0.5,1*3", "tick=0*20", "scale=-1e-2"]).arrays
+    assert found["switch"].dtype == np.int64 and found["switch"].tolist() == [[3], [3]]  # one row, repeated
+    assert found["swap"].dtype == np.float32 and found["swap"].tolist() == [[0, 1, 0.5], [1, 1, 1]]
+    assert found["tick"].tolist() == [0.0] * 20 and found["scale"].shape == () and found["scale"] == np.float32(-0.01)
+    for values, says in (
+        (["switch=1.5"], "give whole numbers"), (["swap=1,2"], "2 numbers, but it takes 3 a row"), (["swap=1,,2"], "give numbers"),
+        (["sw=1"], "NAME=NUMBERS with one of the inputs switch, swap"), (["tick=0*2000000"], "give numbers"), (["scale=1,2"], "takes 1: []"),
+        (["scale=1", "scale=2"], "give it once"), (["switch=1,2", "swap=0*9"], "2 rows, but --value gives 'swap' 3"), (["tick=0*0"], "give numbers"),
+    ):  # fmt: skip
+        with pytest.raises(EdgekitError) as caught:
+            run_files.read_inputs(made, None, None, None, values=values)
+        assert says in str(caught.value), caught.value
+
+
 def film_of(*shape: int) -> np.ndarray:
     return as_values(np.moveaxis(noise(*shape), -3, -1))
 

@@ -26,6 +26,7 @@ FILE = click.Path(path_type=Path)
               help="What an input with words is to be, as in 'red, round'; once for each row of the batch. A wrong word lists all.")  # fmt: skip
 @click.option("--image", "images", multiple=True, metavar="[NAME=]FILE",
               help="A PNG, JPEG, WebP or GIF as an input that is a picture or a film; once for each row of the batch, or each frame.")  # fmt: skip
+@click.option("--value", "values", multiple=True, metavar="NAME=NUMBERS", help="A small input, as in switch=3, swap=0,0,1,1 or tick=0*20.")
 @click.option("--wav", type=FILE, help="A sound file as the input that is a sampled signal; answers are cut to be in time with it.")
 @click.option("--voice", type=FILE, help="What --make-voice wrote: the inputs that the bundle's preparation makes.")
 @click.option("--make-voice", type=FILE, help="Run the preparation alone on this sound file; --output FILE.voice. Default: beside the sound.")
@@ -37,8 +38,9 @@ FILE = click.Path(path_type=Path)
 @click.option("--seed", default=None, type=click.IntRange(min=0), help="Of the program's noise. Default: the bundle's.")
 @json_option
 def command(  # noqa: PLR0913, PLR0917 - the options of the command
-    bundle: Path, task: str, inputs: Path | None, texts: tuple[str, ...], images: tuple[str, ...], wav: Path | None, voice: Path | None,
-    make_voice: Path | None, outputs: tuple[str, ...], columns: int, fps: int, runtime: str, seed: int | None, as_json: bool,
+    bundle: Path, task: str, inputs: Path | None, texts: tuple[str, ...], images: tuple[str, ...], values: tuple[str, ...],
+    wav: Path | None, voice: Path | None, make_voice: Path | None, outputs: tuple[str, ...], columns: int, fps: int, runtime: str,
+    seed: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run BUNDLE with its whole loop on inputs of your own; a stream is given in one piece."""
     from edgekit import examine, run_files, run_places, voice_file
@@ -46,7 +48,7 @@ def command(  # noqa: PLR0913, PLR0917 - the options of the command
 
     opened = open_bundle(bundle).of_task(task)
     if make_voice is not None:
-        if inputs or texts or images or wav or voice or len(outputs) > 1:
+        if inputs or texts or images or values or wav or voice or len(outputs) > 1:
             raise click.UsageError("--make-voice makes one voice and runs nothing else: of the other files it takes one --output")
         made = voice_file.make_voice(opened, make_voice, Path(outputs[0]) if outputs else None, runtime)
         if as_json:
@@ -55,7 +57,7 @@ def command(  # noqa: PLR0913, PLR0917 - the options of the command
             click.echo(f"voice: {made}; use it: edgekit run {bundle} --voice {made} --wav IN.wav --output OUT.wav")
         return
     places = [run_places.place_of(o, opened) for o in outputs]
-    given = run_files.read_inputs(opened, inputs, voice, wav, texts, images)
+    given = run_files.read_inputs(opened, inputs, voice, wav, texts, images, values)
     with examine.runtime_of(opened, runtime).open(opened) as session:
         answers = given.in_time(session.run(given.arrays, seed))
     for place in places:
