@@ -19,14 +19,14 @@ from edgekit.models._latent_inversion import plans
 from edgekit.models._latent_inversion.invert import inverted, texts, walk
 from edgekit.models._latent_inversion.plans import COLUMNS
 from edgekit.models._latent_inversion.step import Prepared, Step, Text
-from edgekit.program import ZEROS, Phase, Program, Source, State, row, tensor, value
+from edgekit.program import Phase, Program, Source, State, row, tensor, value
 from edgekit.signature import Signature, Tensor
 
 IMAGE, EDIT, SWITCH, LATENT, OFFSETS = "image", "edit", "switch", "latent", "offsets"
 OWN, RESTORED, INVERT, FREE = "edit", "reconstruction", "invert", "edit-own"
 ALLOWED_MAX_ABS = 1e-4  # of pixels, between the loops in torch and any engine
 GRAPHS: Mapping[str, type[Step] | type[Text] | type[Prepared]] = {"main": Step, "text": Text, "prepared": Prepared}
-Shape = tuple[int | str, ...]
+
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Edits:
     sources: Torch  # (N, E)
     targets: Torch  # (N, E)
     names: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]  # what the values of every condition are called
 
 
 class Carried(nn.Module):
@@ -132,8 +133,8 @@ class _Tensors:
     """Inputs and outputs by what they are."""
 
     def __init__(self, net: UNet, edits: Edits, way: Way) -> None:
-        self.net, self.steps, self.shape = net, way.steps, (net.channels, net.size, net.size)
-        self.edit = Tensor(EDIT, "int64", ("batch", 1), "which of the prepared edits", (len(edits.names),))
+        self.net, self.steps, self.shape, self.words = net, way.steps, (net.channels, net.size, net.size), edits.words
+        self.edit = Tensor(EDIT, "int64", ("batch", 1), "which of the prepared edits", (len(edits.names),), words=(edits.names,))
         said = f"the call from which on the target's text is given, 0 to {way.steps} (never); {way.switch} as chosen on validation edits"
         self.switch = Tensor(SWITCH, "int64", ("batch", 1), said, (way.steps + 1,))
 
@@ -149,7 +150,7 @@ class _Tensors:
     def condition(self, name: str) -> Tensor:
         heads = self.net.heads
         meaning = "; ".join(f"column {i}: 0 to {n - 1}, {n} for 'not given'" for i, n in enumerate(heads))
-        return Tensor(name, "int64", ("batch", len(heads)), meaning, tuple(n + 1 for n in heads))
+        return Tensor(name, "int64", ("batch", len(heads)), meaning, tuple(n + 1 for n in heads), words=self.words)
 
 
 def answered(net: UNet, edits: Edits, way: Way, task: str, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -41,8 +41,9 @@ class Asked:
         return Asked(*both, self.names + other.names)
 
 
-def held_out(part: Pictures, heads: Sequence[str], count: int) -> Asked:
-    """`count` edits of pictures that are evenly spread over a part: one of `heads` (none given: of all) gets another value, both by chance.
+def held_out(part: Pictures, heads: Sequence[str], count: int, called: str = "") -> Asked:
+    """`count` edits, called by their number behind `called`, of pictures that are evenly spread over a part: one of `heads`
+    (none given: of all) gets another value, both by chance.
 
     EdgekitError for a head that there is not, and for more edits than pictures.
     """
@@ -57,7 +58,7 @@ def held_out(part: Pictures, heads: Sequence[str], count: int) -> Asked:
     wanted = shows.copy()
     for i, head in enumerate(rng.choice(places, count)):
         wanted[i, head] = (shows[i, head] + rng.integers(1, part.sizes[head])) % part.sizes[head]
-    names = tuple(f"{i}: {_words(part, a, b)}" for i, (a, b) in enumerate(zip(shows, wanted, strict=True)))
+    names = tuple(f"{called}{i}: {_words(part, a, b)}" for i, (a, b) in enumerate(zip(shows, wanted, strict=True)))
     return Asked(part.images[rows], shows, wanted, names)
 
 
@@ -71,13 +72,19 @@ def own(edit: Own, heads: Sequence[str], split: Split, net: quality.FeatureNet) 
         head, value = pair_of(text, split)
         shows[head] = value
     places = [_place(h, part) for h in heads] or list(range(len(part.heads)))
-    pairs = [pair_of(text, split) for text in edit.to] or [(h, v) for h in places for v in range(part.sizes[h]) if v != shows[h]]
+    asked = tuple(dict.fromkeys(edit.to))
+    pairs = [pair_of(text, split) for text in asked] or [(h, v) for h in places for v in range(part.sizes[h]) if v != shows[h]]
     wanted = np.repeat(shows[None], len(pairs), 0)
     wanted[np.arange(len(pairs)), [h for h, _ in pairs]] = [v for _, v in pairs]
     if (same := (wanted == shows).all(1)).any():
-        raise EdgekitError(f"{edit.picture} shows {edit.to[int(same.argmax())]} already, so there is nothing to edit; ask for another value in edit.to")
+        raise EdgekitError(f"{edit.picture} shows {asked[int(same.argmax())]} already, so there is nothing to edit; give another value in edit.to")
     names = tuple(_words(part, shows, w) for w in wanted)
     return Asked(np.repeat(image[None], len(pairs), 0), np.repeat(shows[None], len(pairs), 0), wanted, names)
+
+
+def words_of(part: Pictures) -> tuple[tuple[str, ...], ...]:
+    """What the values of every head are called, with the head's name where there are several."""
+    return tuple(tuple(f"{head} {v}" if len(part.heads) > 1 else v for v in values) for head, values in zip(part.heads, part.values, strict=True))
 
 
 def accepted(net: quality.FeatureNet, images: np.ndarray, asked: Asked) -> np.ndarray:

@@ -54,7 +54,7 @@ class Fit:
         self.judge = quality.feature_net(fabric, split, rewards.folder(split.name), progress, seed=rewards.JUDGE_SEED)
         self.stages = Stages("latent_inversion", options, out, progress, split, fabric)
         e = options.edits
-        self.validation, self.test = held_out(split.validation, e.heads, e.validation), held_out(split.test, e.heads, e.test)
+        self.validation, self.test = held_out(split.validation, e.heads, e.validation, "validation "), held_out(split.test, e.heads, e.test)
 
     def run(self) -> Path:
         """Train what is not trained yet, judge what is not judged yet; the checkpoint folder to deploy."""
@@ -167,15 +167,17 @@ class Fit:
         asked = own(o.edit, o.edits.heads, self.split, self.yardstick.net) if o.edit.picture else self.test.first(o.edits.deployed)
         stored = asked if o.edit.picture else asked.then(self.validation.first(SAMPLED))
         known, target = self._prepared(step, stored, way.guidance)
-        target = blended(target, known.source, way.blend)
-        edits = Edits(known.latent, known.offsets, known.source, target, stored.names)
-        fixed = dataclasses.replace(o.inversion, guidance=(way.guidance,), switch=(way.switch,), keep=(way.keep,), blend=(way.blend,))
+        words = judged.words_of(self.split.train)
+        edits = Edits(known.latent, known.offsets, known.source, blended(target, known.source, way.blend), stored.names, words)
+        chosen_ones = {n: (getattr(way, n),) for n in ("guidance", "switch", "keep", "blend")}
+        fixed = dataclasses.replace(o.inversion, **chosen_ones)
         made_so = dataclasses.replace(o, inversion=fixed)
         how = Way(o.inversion.steps, way.guidance, switch_of(made_so), way.keep)
         images = answered(step.net, edits, how, "edit", edits_at(np.arange(len(asked)), made_so))["image"]
-        recipe = {**self.stages.recipe, "inversion": {**self.stages.recipe["inversion"], **{n: [getattr(way, n)] for n in ("guidance", "switch", "keep", "blend")}}}
+        recipe = {**self.stages.recipe, "inversion": {**self.stages.recipe["inversion"], **{n: list(v) for n, v in chosen_ones.items()}}}
         facts = {
-            **checkpoint.facts, "form": form, "recipe": recipe, "way": dataclasses.asdict(how), "names": list(stored.names), "scored": len(asked),
+            **checkpoint.facts, "form": form, "recipe": recipe, "way": dataclasses.asdict(how), "names": list(stored.names),
+            "words": [list(w) for w in words], "scored": len(asked),
             "score": float(judged.accepted(self.yardstick.net, images, asked).mean()),
         }  # fmt: skip
         save_checkpoint(self.out / form, Carried(step.net, edits), facts)

@@ -116,62 +116,62 @@ def restored(step: Step, known: Inverted, guidance: float, offsets: bool) -> Ten
 
 
 def null_texts(step: Step, known: Inverted, guidance: float, updates: int, rate: float) -> Tensor:
-    """Of each call the empty text (S, B, E) with which one guided step from where the calls before led lands on the next pivot."""
-    net, steps = step.net, len(known.offsets)
-    empty = net.embedded(step.none).detach().expand_as(known.source).clone()
+    """Of each call the empty text (S, B, E) with which one guided step from where the calls before led lands on the next pivot; Adam at a rate
+    that falls to 0 with the level, from the empty text of the call before."""
+    steps = len(known.offsets)
+    empty = step.net.embedded(step.none).detach().expand_as(known.source).clone()
     x, found = known.latent, []
     for i in range(steps):
-        x, empty = _landed(net, x, known.pivots[steps - 1 - i], known.source, empty, guidance, steps, i, updates, rate * (1 - i / steps))
+        turn = _Turn(step.net, steps, i, guidance)
+        with torch.no_grad():
+            asked = turn.asked(x, known.source)
+        empty = _landing(turn, x, asked, known.pivots[steps - 1 - i], empty, updates, rate * (1 - i / steps))
         found.append(empty)
+        with torch.no_grad():
+            x = turn(x, asked, empty)
     return torch.stack(found)
 
 
-def _landed(  # noqa: PLR0913 - one step of a loop, with all that it needs
-    net: UNet, x: Tensor, aim: Tensor, source: Tensor, empty: Tensor, guidance: float, steps: int, i: int, updates: int, rate: float
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    turn = _turn(steps, i, len(x))
-    with torch.no_grad():
-        asked = net(x, turn.levels, source)
-    text = empty.clone().requires_grad_(True)
+def _landing(turn: _Turn, x: Tensor, asked: Tensor, aim: Tensor, begin: Tensor, updates: int, rate: float) -> Tensor:
+    """The empty text with which the step lands on `aim`, or near it."""
+    text = begin.clone().requires_grad_(True)
     adam = torch.optim.Adam([text], rate)
     for _ in range(updates):
-        missed = (turn(x, asked, net(x, turn.levels, text), guidance) - aim).square().flatten(1).mean(1)
+        missed = (turn(x, asked, text) - aim).square().flatten(1).mean(1)
         if float(missed.detach().max()) < ENOUGH:
             break
         adam.zero_grad()
         (text.grad,) = torch.autograd.grad(missed.sum(), [text])
         adam.step()
-    with torch.no_grad():
-        return turn(x, asked, net(x, turn.levels, text), guidance), text.detach()
+    return text.detach()
 
 
 @torch.no_grad()
-def edited_by_null_texts(  # noqa: PLR0913 - the inputs of the loop
-    step: Step, known: Inverted, empty: Tensor, target: Tensor, switch: int, guidance: float
-) -> Tensor:  # fmt: skip
+def edited_by_null_texts(step: Step, known: Inverted, empty: Tensor, target: Tensor, switch: int, guidance: float) -> Tensor:
     """The edit with an empty text of its own in every call, and no offsets. The number of steps as the switch gives the source again."""
-    net, x, steps = step.net, known.latent, len(known.offsets)
+    x, steps = known.latent, len(known.offsets)
     for i in range(steps):
-        turn = _turn(steps, i, len(x))
-        asked = net(x, turn.levels, target if i >= switch else known.source)
-        x = turn(x, asked, net(x, turn.levels, empty[i]), guidance)
+        turn = _Turn(step.net, steps, i, guidance)
+        x = turn(x, turn.asked(x, target if i >= switch else known.source), empty[i])
     return x
 
 
-@dataclass(frozen=True)
 class _Turn:
-    levels: Tensor
-    cos: float
-    sin: float
+    """One step of the way down with an empty text of one's own, which the deployed graph does not take."""
 
-    def __call__(self, x: Tensor, asked: Tensor, free: Tensor, guidance: float) -> Tensor:
-        return self.cos * x + self.sin * (free + guidance * (asked - free))
+    def __init__(self, net: UNet, steps: int, i: int, guidance: float) -> None:
+        rows = plans.down(steps, guidance)
+        self.net, self.guidance, self.level = net, guidance, float(rows["level"][i, 0])
+        self.cos, self.sin = rows["coefficients"][i, :2].tolist()
 
+    def asked(self, x: Tensor, text: Tensor) -> Tensor:
+        """What the network answers to a text."""
+        found: Tensor = self.net(x, torch.full((len(x), 1), self.level), text)
+        return found
 
-def _turn(steps: int, i: int, batch: int) -> _Turn:
-    rows = plans.down(steps, 1.0)
-    cos, sin = rows["coefficients"][i, :2].tolist()
-    return _Turn(torch.full((batch, 1), float(rows["level"][i, 0])), cos, sin)
+    def __call__(self, x: Tensor, asked: Tensor, empty: Tensor) -> Tensor:
+        free = self.asked(x, empty)
+        return self.cos * x + self.sin * (free + self.guidance * (asked - free))
 
 
 def blended(target: Tensor, source: Tensor, share: float) -> Tensor:

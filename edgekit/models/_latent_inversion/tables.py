@@ -13,7 +13,8 @@ from edgekit.models._latent_inversion_options import Inversion
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the steps before the switch, of the sweep
 
 AGAIN = {  # ways to get the source again, and what they are called
-    "plain1": "plain, without guidance", "plain": "plain", "plain_optimised": "plain, optimised text", "null": "null texts", "offsets": "stored offsets",
+    "plain1": "plain, without guidance", "plain": "plain", "plain_optimised": "plain, optimised text", "null": "null texts",
+    "offsets": "stored offsets",
 }  # fmt: skip
 
 
@@ -104,7 +105,8 @@ def _again(outcomes: Sequence[Outcome], choice: Choice) -> dict[str, Any]:
 
 def _edits(outcomes: Sequence[Outcome], choice: Choice) -> dict[str, Any]:
     names = {
-        "injected": f"source's text for {100 * choice.switch:g} % of the steps, then the target's", "at once": "the target's text from the first step",
+        "injected": f"source's text for {100 * choice.switch:g} % of the steps, then the target's",
+        "at once": "the target's text from the first step",
         "null texts": "as the first, by null texts in place of offsets", "anew": "drawn anew, from other noise",
     }  # fmt: skip
     rows = []
@@ -160,7 +162,8 @@ def _sweep(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         ])  # fmt: skip
     nearer, accepted = monotone(outcomes)
     return {
-        "title": "The switch: what is kept against what is changed", "columns": ["source's text for", "accepted", "away from the source", "in features"],
+        "title": "The switch: what is kept against what is changed",
+        "columns": ["source's text for", "accepted", "away from the source", "in features"],
         "rows": rows,
         "caption": (
             f"Means over seeds. Spearman's rank correlation with the switch, the lowest of the seeds: nearness {nearer:.2f}, "
@@ -184,7 +187,8 @@ def monotone(outcomes: Sequence[Outcome]) -> tuple[float, float]:
 def _choices(order: Sequence[Choice], least: float) -> dict[str, Any]:
     rows = [[c.guidance, f"{100 * c.switch:g} %", c.keep, c.blend, round(c.accepted, 3), round(c.away, 3)] for c in order[:12]]
     return {
-        "title": "How edits are made: the first of these ways", "columns": ["guidance", "source's text for", "offsets kept", "target's share", "accepted", "away"],
+        "title": "How edits are made: the first of these ways",
+        "columns": ["guidance", "source's text for", "offsets kept", "target's share", "accepted", "away"],
         "rows": rows,
         "caption": (
             f"Validation edits, means over seeds, by a second classifier: nearest to the source among those with at least {least:g} accepted. "

@@ -14,7 +14,18 @@ from edgekit.models._diffusion.data import pictures
 from edgekit.models._diffusion.net import UNet
 from edgekit.models._diffusion.yardstick import cached
 from edgekit.models._latent_inversion import deploy
-from edgekit.models._latent_inversion.deploy import EDIT, IMAGE, INVERT, LATENT, OFFSETS, OWN, RESTORED, SWITCH, Edits, Way
+from edgekit.models._latent_inversion.deploy import (
+    EDIT,
+    IMAGE,
+    INVERT,
+    LATENT,
+    OFFSETS,
+    OWN,
+    RESTORED,
+    SWITCH,
+    Edits,
+    Way,
+)
 from edgekit.models._latent_inversion.edits import Asked, accepted, held_out, own
 from edgekit.models._latent_inversion_options import Options, options_of
 from edgekit.parts import Arrays, Score, Trained
@@ -32,7 +43,8 @@ class TrainedEdits(Trained):
         """EdgekitError for a network that was only compared."""
         facts = checkpoint.facts
         if facts["form"] == "trained":
-            raise EdgekitError(f"{checkpoint.folder} is the network of seed {facts['seed']}, without edits; give the folder 'edit' or 'own' beside it")
+            said = f"is the network of seed {facts['seed']}, without edits"
+            raise EdgekitError(f"{checkpoint.folder} {said}; give the folder 'edit' or 'own' beside it")
         self.net, self.edits, self.way = restored(checkpoint)
         self.name, self.sha256 = str(facts["name"]), checkpoint.sha256
         (self.task_name, (self.signature, self.program)), *others = deploy.programs(self.net, self.edits, self.way).items()
@@ -83,8 +95,8 @@ def restored(checkpoint: Checkpoint) -> tuple[UNet, Edits, Way]:
     facts, state = checkpoint.facts, checkpoint.state()
     net = UNet(facts["channels"], facts["size"], tuple(facts["heads"]), width=facts["width"], jumps=facts["jumps"])
     net.load_state_dict({n.removeprefix("net."): t for n, t in state.items() if n.startswith("net.")})
-    names = tuple(facts["names"])
-    edits = Edits(*(state[n] for n in ("latents", "offsets", "sources", "targets")), names)
+    stored = [state[n] for n in ("latents", "offsets", "sources", "targets")]
+    edits = Edits(*stored, tuple(facts["names"]), tuple(tuple(w) for w in facts["words"]))
     return net.eval().requires_grad_(False), edits, Way(**facts["way"])
 
 
