@@ -107,8 +107,9 @@ def programs(net: UNet, edits: Edits, way: Way) -> dict[str, tuple[Signature, Pr
     def loop(plan: str, begin: str, to: str, bank: Source, texts: Mapping[str, Source], noted: str = "", **states: State) -> Phase:
         rows = {name: row(f"{plan}/{name}") for name in ("level", "coefficients", "places")}
         held = {to: State("float32", image.shape, value(begin))} | states
-        once = {"outputs": {"noted": noted}, "collect": {f"{noted}s": noted}} if noted else {}
-        return Phase("main", "steps", way.steps, {"x": value(to), "bank": bank, **texts, **rows}, states=held, carry={"x_next": to}, **once)
+        seen, all_seen = ({"noted": noted}, {f"{noted}s": noted}) if noted else ({}, {})
+        given = {"x": value(to), "bank": bank, **texts, **rows}
+        return Phase("main", "steps", way.steps, given, seen, held, {"x_next": to}, collect=all_seen)
 
     empty = State("float32", offsets.shape)
     return {

@@ -37,8 +37,8 @@ class Asked:
 
     def then(self, other: Asked) -> Asked:
         """These and others behind them."""
-        both = [np.concatenate([getattr(self, n), getattr(other, n)]) for n in ("images", "shows", "wanted")]
-        return Asked(*both, self.names + other.names)
+        images, shows, wanted = (np.concatenate([getattr(self, n), getattr(other, n)]) for n in ("images", "shows", "wanted"))
+        return Asked(images, shows, wanted, self.names + other.names)
 
 
 def held_out(part: Pictures, heads: Sequence[str], count: int, called: str = "") -> Asked:

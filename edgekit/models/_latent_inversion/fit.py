@@ -97,7 +97,8 @@ class Fit:
 
     def _tried(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Every way that the recipe leaves open, on validation edits."""
-        begun, step, asked, found = time.perf_counter(), _step(checkpoint), self.validation, []
+        begun, step, asked = time.perf_counter(), _step(checkpoint), self.validation
+        found: list[dict[str, Any]] = []
         known, target = self._prepared(step, asked, 1.0)
         every = ways(self.options.inversion)
         for i, way in enumerate(every):

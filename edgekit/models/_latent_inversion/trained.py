@@ -95,8 +95,8 @@ def restored(checkpoint: Checkpoint) -> tuple[UNet, Edits, Way]:
     facts, state = checkpoint.facts, checkpoint.state()
     net = UNet(facts["channels"], facts["size"], tuple(facts["heads"]), width=facts["width"], jumps=facts["jumps"])
     net.load_state_dict({n.removeprefix("net."): t for n, t in state.items() if n.startswith("net.")})
-    stored = [state[n] for n in ("latents", "offsets", "sources", "targets")]
-    edits = Edits(*stored, tuple(facts["names"]), tuple(tuple(w) for w in facts["words"]))
+    latents, offsets, sources, targets = (state[n] for n in ("latents", "offsets", "sources", "targets"))
+    edits = Edits(latents, offsets, sources, targets, tuple(facts["names"]), tuple(tuple(w) for w in facts["words"]))
     return net.eval().requires_grad_(False), edits, Way(**facts["way"])
 
 
