@@ -15,16 +15,19 @@ PICTURE_NOISE, CAPTION_NOISE = 0, 1  # ids of the noise that made ones begin as,
 
 
 @torch.no_grad()
-def walk(net: Net, plan: Walk, count: int, seed: int, x: Tensor | None = None, y: Tensor | None = None, *, whole: bool = False) -> tuple[Tensor, Tensor]:
+def walk(  # noqa: PLR0913 - what is walked, from what, and by which noise
+    net: Net, plan: Walk, count: int, seed: int, x: Tensor | None = None, y: Tensor | None = None, *, whole: bool = False, first_noise: int = 0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Pictures float32 (count, C, H, W) and codes (count, T, D) after the walk; x or y: what is given.
 
-    seed: 0 to 2^64 - 1. whole: with the second half of the batch also where it is not needed, as the exported graph has it."""
+    seed: 0 to 2^64 - 1. whole: with the second half of the batch also where it is not needed, as the exported graph has it.
+    first_noise: of the ids of its noise; a second walk of a program has others."""
     step = Step(net.eval(), whole or plan.guided)
     shapes = ((count, net.channels, net.size, net.size), (count, *net.codes.shape[::2]))
     tables = {n: torch.from_numpy(t) for n, t in rows(plan).items()}
 
     def noise_of(which: int, call: int = 0) -> Tensor:
-        return torch.from_numpy(draw("normal", shapes[which], seed, (PICTURE_NOISE, CAPTION_NOISE)[which], call))
+        return torch.from_numpy(draw("normal", shapes[which], seed, first_noise + (PICTURE_NOISE, CAPTION_NOISE)[which], call))
 
     made, given = MADE[plan.kind], [x, y]
     now = [given[i] if given[i] is not None else noise_of(i) for i in (PICTURE, CAPTION)]
@@ -37,7 +40,9 @@ def walk(net: Net, plan: Walk, count: int, seed: int, x: Tensor | None = None, y
     return now[PICTURE], now[CAPTION]
 
 
-def drawn(net: Net, plan: Walk, seed: int, *, count: int = 0, images: np.ndarray | None = None, words: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def drawn(
+    net: Net, plan: Walk, seed: int, *, count: int = 0, images: np.ndarray | None = None, words: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """(pictures float32 in [-1, 1], words int64 (N, T)) for given pictures, given words, or `count` of neither."""
     number = count or len(images if images is not None else words)  # type: ignore[arg-type]
     x = None if images is None else torch.from_numpy(images)
