@@ -6,6 +6,8 @@ the variance of noise in each of its numbers, as pictures nearly have.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from edgekit.errors import EdgekitError
@@ -32,18 +34,18 @@ def _words(head: str, values: tuple[str, ...]) -> tuple[str, ...]:
         return DIGITS
     if values == ("no", "yes"):
         return TOLD.get(head, (f"no {head}", head))
-    if all(len(v) == 6 and set(v.lower()) <= set("0123456789abcdef") for v in values):
+    if all(re.fullmatch("#[0-9a-fA-F]{6}", v) for v in values):
         return tuple(f"{name} {head.removesuffix(' colour')}" for name in colour_names(values))
     raise EdgekitError(f"there are no words for '{head}' with the values {', '.join(values)}; give digits, mnist or avatars")
 
 
 def colour_names(values: tuple[str, ...]) -> tuple[str, ...]:
-    """For each colour RRGGBB the name of the nearest CSS colour that no other of them has: the nearest pairs are named first."""
+    """For each colour #RRGGBB the name of the nearest CSS colour that no other of them has: the nearest pairs are named first."""
     from PIL import ImageColor
 
-    names = sorted(ImageColor.colormap)
-    known = np.array([ImageColor.getrgb(n)[:3] for n in names], np.float64)
-    asked = np.array([[int(v[i : i + 2], 16) for i in (0, 2, 4)] for v in values], np.float64)
+    of_colour = {ImageColor.getrgb(n)[:3]: n for n in sorted(ImageColor.colormap, reverse=True)}  # one of names such as gray and grey
+    names, known = list(of_colour.values()), np.array(list(of_colour), np.float64)
+    asked = np.array([ImageColor.getrgb(v)[:3] for v in values], np.float64)
     away = np.square(asked[:, None] - known).sum(2)
     found = [""] * len(values)
     for _ in values:
