@@ -20,7 +20,7 @@ from edgekit.errors import EdgekitError
 from edgekit.measurement import silent
 from edgekit.models._diffusion import quality, yardstick
 from edgekit.models._diffusion.data import Pictures, Split, pictures
-from edgekit.models._diffusion.schedule import LEVELS, noise, noised, signal
+from edgekit.models._diffusion.schedule import LEVELS, noise, signal
 from edgekit.models._unidiffuser import judges
 from edgekit.models._unidiffuser.captions import codes_of, colour_names, words_of
 from edgekit.models._unidiffuser.deploy import OWN, TASKS, Deployed
@@ -146,7 +146,7 @@ def test_levels_show_each_task_as_often_as_its_share_says(places: int) -> None:
     drawn = [levels_of(50, places, shares, np.random.default_rng(s)) for s in range(40)]
     level, words = (np.concatenate(v) for v in zip(*drawn, strict=True))
     assert level.shape == (2000, 1) and words.shape == (2000, places) and level.dtype == words.dtype == np.float32
-    assert 0 <= min(level.min(), words.min()) and max(level.max(), words.max()) <= LEVELS
+    assert min(level.min(), words.min()) >= 0 and max(level.max(), words.max()) <= LEVELS
     given, unknown = (words == 0).all(1), (words == LEVELS).all(1)
     assert (level == 0).mean() == pytest.approx(0.1, abs=0.01) and (level == LEVELS).mean() == pytest.approx(0.1, abs=0.01)
     assert (level == words).all(1).mean() == pytest.approx(0.2, abs=0.01)

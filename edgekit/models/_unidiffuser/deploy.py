@@ -22,7 +22,9 @@ from edgekit.program import Phase, Program, Source, State, noise, row, value
 from edgekit.signature import Signature, Tensor
 
 OWN = "text-to-image"
-VARIATIONS: Mapping[str, tuple[Kind, Kind]] = {"image-variation": ("image-to-text", "text-to-image"), "text-variation": ("text-to-image", "image-to-text")}
+VARIATIONS: Mapping[str, tuple[Kind, Kind]] = {
+    "image-variation": ("image-to-text", "text-to-image"), "text-variation": ("text-to-image", "image-to-text"),
+}  # fmt: skip
 TASKS = (*KINDS, *VARIATIONS)
 ASKED: Mapping[str, str] = {"joint": "pair", "image": "picture", "text": "caption"}  # what each row of `wanted` is called, for `--text`
 SEED = 7  # of the programs, where the caller gives none: golden answers are made with it
@@ -124,7 +126,7 @@ class Deployed:
             b.decode("words")
         outputs = [*([self.image("image")] if made[PICTURE] else []), *([self.said("words")] if made[CAPTION] else [])]
         wanted = ASKED[name]
-        return self._program(b, Tensor("wanted", "int64", ("batch", 1), f"a row for each {wanted}, all 0", (1,), **worded(((wanted,),))), *outputs)
+        return self._program(b, Tensor("wanted", "int64", ("batch", 1), f"a row for each {wanted}, all 0", (1,), words=((wanted,),)), *outputs)
 
     def _program(self, built: Building, asked: Tensor, *outputs: Tensor) -> TaskProgram:
         allowed = Allowed({t.name: ALLOWED_MAX_ABS if t.dtype == "float32" else 0.0 for t in outputs}, score_drop=0.005)
@@ -137,7 +139,7 @@ class Deployed:
     def said(self, name: str, may_lack: bool = False) -> Tensor:
         """Captions as an input or output."""
         meaning = "the number of each word" + (", that of a place's words for 'not given'" if may_lack else "")
-        return Tensor(name, "int64", ("batch", len(self.words)), meaning, tuple(len(w) + may_lack for w in self.words), **worded(self.words))
+        return Tensor(name, "int64", ("batch", len(self.words)), meaning, tuple(len(w) + may_lack for w in self.words), words=self.words)
 
     def answer(self, name: str, given: Mapping[str, np.ndarray], seed: int = SEED) -> dict[str, np.ndarray]:
         """What a task gives, by torch: the oracle of every engine."""
@@ -159,8 +161,3 @@ class Deployed:
     def golden(self, name: str, given: Mapping[str, np.ndarray]) -> Golden:
         """A golden answer with the program's seed."""
         return Golden(dict(given), self.answer(name, given))
-
-
-def worded(words: Words) -> dict[str, Any]:
-    """The names of the numbers of a tensor."""
-    return {"words": words} if "words" in Tensor.__dataclass_fields__ else {}

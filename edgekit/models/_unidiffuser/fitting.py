@@ -93,7 +93,7 @@ class Fit:
         def compute() -> Any:
             self.progress(f"seed {seed}: tasks", self.options.guidances.index(guidance), len(self.options.guidances))
             net = loaded(checkpoint)
-            found = {part: self._found(net, part, seed, guidance) for part in ("validation", "test")}  # type: ignore[arg-type]
+            found = {part: self._found(net, part, seed, guidance) for part in ("validation", "test")}
             return dataclasses.asdict(Guided(seed, guidance, **found))
 
         told = {"steps": self.options.steps, "words_steps": self.options.words_steps}
@@ -117,14 +117,14 @@ class Fit:
             self.progress(f"seed {seed}: pictures and words of nothing", 0, 1)
             net, alone, part, judge = loaded(made["both"]), loaded(made["alone"]), self.split.test, self.judges["test"]
             count, at = self.options.pictures, TEST_SEED + seed
-            distances = [self.yardstick.distance(drawn(n, self._walk("image"), at, count=count)[0]) for n in (net, alone)]
+            own, other = (self.yardstick.distance(drawn(n, self._walk("image"), at, count=count)[0]) for n in (net, alone))
             _, words = drawn(net, self._walk("text"), at, count=count)
             _, told = drawn(net, walks["image-to-text"], at, images=part.images)
             varied, _ = drawn(net, walks["text-to-image"], at, words=told)
             images, _ = drawn(net, walks["text-to-image"], at, words=part.conditions)
             _, again = drawn(net, walks["image-to-text"], at, images=images)
             return dataclasses.asdict(Free(
-                seed, *distances, self._words_apart(words), quality.shown(judge, varied, part.conditions), float((again == part.conditions).mean())
+                seed, own, other, self._words_apart(words), quality.shown(judge, varied, part.conditions), float((again == part.conditions).mean())
             ))  # fmt: skip
 
         told = {"alone": made["alone"].sha256, "count": self.options.pictures, "walks": [dataclasses.asdict(w) for w in walks.values()]}
@@ -150,10 +150,13 @@ class Fit:
         """The weights as the form that is deployed: with its walks, and its score with the deployed program's noise."""
         net, test = loaded(checkpoint), self.split.test
         images, _ = drawn(net, walks["text-to-image"], SEED, words=test.conditions)
-        facts = {"form": "both", "walks": [dataclasses.asdict(w) for w in walks.values()], "score": quality.shown(self.judges["test"], images, test.conditions)}
+        score = quality.shown(self.judges["test"], images, test.conditions)
+        facts = {"form": "both", "walks": [dataclasses.asdict(w) for w in walks.values()], "score": score}
         save_checkpoint(self.out / "both", net, {**checkpoint.facts, **facts})
 
-    def _rows(self, every: Sequence[Guided], made: Mapping[int, Mapping[str, Checkpoint]], guidance: Mapping[Kind, float], best: int) -> list[dict[str, Any]]:
+    def _rows(
+        self, every: Sequence[Guided], made: Mapping[int, Mapping[str, Checkpoint]], guidance: Mapping[Kind, float], best: int
+    ) -> list[dict[str, Any]]:
         at, rows = guidance["text-to-image"], []
         for e in every:
             if e.guidance in (1.0, at):

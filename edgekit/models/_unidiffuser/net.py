@@ -40,7 +40,8 @@ class Net(nn.Module):
         self.heard_first, self.heard_second = nn.Linear(words, told), nn.Linear(told, told)
         self.seen = nn.Conv2d(2 * width, SEEN_CHANNELS, 1)
         seen = SEEN_CHANNELS * (size // 2) ** 2
-        self.say_first, self.say_second, self.say_last = nn.Linear(seen + words + 2 * FREQUENCIES, told), nn.Linear(told, told), nn.Linear(told, words)
+        self.say_first, self.say_second = nn.Linear(seen + words + 2 * FREQUENCIES, told), nn.Linear(told, told)
+        self.say_last = nn.Linear(told, words)
         for p in self.say_last.parameters():
             nn.init.zeros_(p)
 

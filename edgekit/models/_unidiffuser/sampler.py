@@ -29,11 +29,11 @@ def walk(  # noqa: PLR0913 - what is walked, from what, and by which noise
     def noise_of(which: int, call: int = 0) -> Tensor:
         return torch.from_numpy(draw("normal", shapes[which], seed, first_noise + (PICTURE_NOISE, CAPTION_NOISE)[which], call))
 
-    made, given = MADE[plan.kind], [x, y]
-    now = [given[i] if given[i] is not None else noise_of(i) for i in (PICTURE, CAPTION)]
+    made, given = MADE[plan.kind], (x, y)
+    now = [noise_of(i) if v is None else v for i, v in enumerate(given)]
     for call in range(plan.steps):
-        for i in (PICTURE, CAPTION):
-            if not made[i] and given[i] is None:
+        for i, v in enumerate(given):
+            if not made[i] and v is None:
                 now[i] = noise_of(i, call)
         found = step(*now, *(tables[n][call] for n in ROWS))
         now = [found[i] if made[i] else now[i] for i in (PICTURE, CAPTION)]

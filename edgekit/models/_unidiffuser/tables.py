@@ -59,8 +59,9 @@ def chosen(every: Sequence[Guided], kind: Kind) -> float:
     return min(g for g, share in by.items() if share >= max(by.values()) - 0.01)
 
 
-def tables(
-    every: Sequence[Guided], free: Sequence[Free], floor: float, real: float, guidance: Mapping[Kind, float], seconds: Mapping[str, list[float]], count: int
+def tables(  # noqa: PLR0913 - all that the tables say
+    every: Sequence[Guided], free: Sequence[Free], floor: float, real: float, guidance: Mapping[Kind, float],
+    seconds: Mapping[str, list[float]], count: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """floor: feature distance of `count` real held-out pictures, drawn at random; real: share of words that the judge sees in held-out pictures."""
     return [_summary(every, free, guidance), _by_guidance(every, real, guidance), _free(free, floor, count), _by_stage(seconds)]
@@ -80,7 +81,8 @@ def _summary(every: Sequence[Guided], free: Sequence[Free], guidance: Mapping[Ki
     rows.append(["image variation: words kept", "", *_mean([f.image_kept for f in free], 4), None, None])
     rows.append(["text variation: words kept", "", *_mean([f.text_kept for f in free], 4), None, None])
     return {
-        "title": "The tasks on held-out pictures", "columns": ["task", "guidance", "mean over seeds", "sd", "without guidance", "wanted"], "rows": rows,
+        "title": "The tasks on held-out pictures", "rows": rows,
+        "columns": ["task", "guidance", "mean over seeds", "sd", "without guidance", "wanted"],
         "caption": "Shares of words. The judge learned on real pictures only; guidance was chosen on validation pictures by another network.",
     }  # fmt: skip
 
@@ -106,7 +108,7 @@ def _free(free: Sequence[Free], floor: float, count: int) -> dict[str, Any]:
         "title": "Made of nothing", "columns": ["", "both: feature-FID", "pictures alone", "ratio", "words: apart"], "rows": rows,
         "caption": (
             f"{count} pictures by each network; as many real held-out ones, drawn at random, lie at {floor:.3f}. 'Pictures alone' has the same size. "
-            "apart: half the summed differences between the shares of words said and those of the training captions; 0 is the same, 1 nothing in common."
+            "apart: half the summed differences between the shares of words said and of those in the training captions; 0 is the same."
         ),
     }  # fmt: skip
 

@@ -54,7 +54,8 @@ class TrainedUniDiffuser(Trained):
     def module(self, graph: str = "main") -> torch.nn.Module:
         from edgekit.models._unidiffuser.step import Decode, Encode, Step
 
-        return {"main": Step, "encode": Encode, "decode": Decode}[graph](self.net).eval()
+        graphs: dict[str, Callable[[Net], torch.nn.Module]] = {"main": Step, "encode": Encode, "decode": Decode}
+        return graphs[graph](self.net).eval()
 
     def traced_sizes(self) -> Mapping[str, int]:
         """A size that no other size of the graphs equals."""
