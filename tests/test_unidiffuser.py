@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from edgekit import examine, flow, recipe, registry
 from edgekit.bundle import Bundle
 from edgekit.checkpoint import open_checkpoint
+from edgekit.cli import main
 from edgekit.errors import EdgekitError
 from edgekit.measurement import silent
 from edgekit.models._diffusion import quality, yardstick
@@ -364,6 +368,21 @@ def test_tasks_agree_with_each_other_on_an_engine(bundle: Bundle) -> None:
     assert np.array_equal(drawn, back["image"]) and back["varied"].shape == (6, 1)
     with pytest.raises(EdgekitError, match="names categories: 0 to 9 in place 0|names categories: 0 to 10 in place 0"):
         answer(OWN, words=np.full((1, 1), 11))
+
+
+def test_the_command_line_takes_and_tells_words(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*words: object) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["edgekit", "run", str(bundle.folder), *map(str, words), "--json"])
+        assert main() == 0, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
+
+    run("--text", "seven", "--text", "", "--output", tmp_path / "drawn.png", "--seed", 3)
+    assert size_of_png((tmp_path / "drawn.png").read_bytes()) == (2 * 66 + 2, 68)
+    pairs = run("--task", "joint", "--text", "pair", "--text", "pair", "--text", "pair")
+    assert np.shape(pairs["image"]["values"]) == (3, 1, 8, 8) and set(pairs["words"]["words"]) <= set(words_of(pictures("digits").train)[0])
+    Image.fromarray(np.uint8(pictures("digits").test.images[0, 0] * 127.5 + 127.5)).save(tmp_path / "some.png")
+    told = run("--task", "image-variation", "--image", tmp_path / "some.png", "--output", f"varied={tmp_path / 'other.png'}")
+    assert told["words"] == run("--task", "image-to-text", "--image", tmp_path / "some.png")["words"] and (tmp_path / "other.png").exists()
 
 
 def test_the_score_of_a_bundle_is_that_of_its_checkpoint(bundle: Bundle, run: Path) -> None:
