@@ -140,18 +140,22 @@ class UNet(nn.Module):
         if self.slots > 1:
             maps = (levels / LEVELS)[:, :, None, None].expand(-1, -1, self.size, self.size)
             x = torch.cat([x, maps], 1)
+        return self.drawn(x, told)[0]
+
+    def drawn(self, x: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """x with its maps of levels, and what every block is told (B, 4 * width) -> (v, what the lowest resolution holds
+        (B, 2 * width, H / 2, W / 2))."""
         first = self.first(x)
         high = self.down(first, told)
         small = self.smaller(high)
         low = self.look_down(self.low_down(small, told))
-        h = self.look_middle(self.middle(low, told))
-        h = self.low_up1(torch.cat([h, low], 1), told)
+        deepest = self.look_middle(self.middle(low, told))
+        h = self.low_up1(torch.cat([deepest, low], 1), told)
         h = self.low_up2(torch.cat([h, small], 1), told)
         h = F.interpolate(self.larger(h), scale_factor=2.0, mode="nearest")
         h = self.up1(torch.cat([h, high], 1), told)
         h = self.up2(torch.cat([h, first], 1), told)
-        out: Tensor = self.last(F.silu(self.last_norm(h)))
-        return out
+        return self.last(F.silu(self.last_norm(h))), deepest
 
     def told(self, levels: Tensor, condition: Tensor, jump: Tensor | None) -> Tensor:
         """What every block is told: float32 (B, 4 * width)."""
