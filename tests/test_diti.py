@@ -24,7 +24,7 @@ from edgekit.models._diffusion.schedule import LEVELS, added, clean, noised, vel
 from edgekit.models._diti import groups, probe
 from edgekit.models._diti.counterfactual import Swapper, numbers_of, pairs_of, swaps_of
 from edgekit.models._diti.deploy import DOWN, UP, Encode, Move, drawn, tables
-from edgekit.models._diti.net import Coded, Coder, told_nothing
+from edgekit.models._diti.net import Coded, Coder, Even, told_nothing
 from edgekit.models._diti.stages import Deployed, base_of, coder_of
 from edgekit.models._diti.training import CodeLearner, CodeTask, ReconstructionTask, rebuilt, unlabelled
 from edgekit.parts import Exporter, Family, Runtime
@@ -210,6 +210,27 @@ def test_the_exported_encoder_has_its_norms_folded_in() -> None:
             torch.testing.assert_close(Encode(net.coder.encoder).eval()(x), net.coder.encoder(x), atol=2e-5, rtol=1e-5)
 
 
+def test_numbers_of_a_code_have_one_deviation_together() -> None:
+    """Their proportions stay, their mean power is 1; while it learns by the batch, afterwards by what it has seen."""
+    norm, x = Even(3), torch.randn(4000, 3) * torch.tensor([3.0, 1.0, 0.1]) + torch.tensor([5.0, -1.0, 0.0])
+    made = norm.train()(x)
+    torch.testing.assert_close(made.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    assert float(made.square().mean()) == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(made.std(0) / made.std(0)[1], x.std(0) / x.std(0)[1])
+    for _ in range(200):
+        norm(x)
+    torch.testing.assert_close(norm.eval()(x), made, atol=1e-4, rtol=1e-4)
+
+
+def test_noise_is_on_the_code_only_while_it_learns() -> None:
+    net, x = a_net(), torch.randn(5, 1, 8, 8)
+    every, levels = torch.ones(5, 6), torch.full((5, 1), 700.0)
+    with torch.no_grad():
+        noisy, quiet = CodeLearner(net.coder, noise=0.5), CodeLearner(net.coder)
+        assert torch.equal(noisy.eval()(x, x, x, levels, every, every), quiet.eval()(x, x, x, levels, every, every))
+        assert not torch.equal(noisy.train()(x, x, x, levels, every, every), quiet.train()(x, x, x, levels, every, every))
+
+
 def test_a_probe_says_what_scikit_learn_says_of_standardised_codes() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -366,7 +387,7 @@ def test_a_stage_is_not_deployed(run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"network": {"groups": [4]}}, "at least 2 groups"), ({"network": {"encoder": 12}}, "encoder is a multiple of 8"), ({"network": {"rule": "all"}}, "must be one of"),
+        ({"network": {"groups": [4]}}, "at least 2 groups"), ({"network": {"encoder": 12}}, "encoder is a multiple of 8"), ({"network": {"rule": "all"}}, "must be one of"), ({"network": {"noise": 1.0}}, "noise lies from 0"),
         ({"probes": {"labels": [200, 50]}}, "rising numbers"), ({"swaps": {"steps": 1}}, "2 steps"), ({"seeds": []}, "seeds are different"),
     ],
 )  # fmt: skip

@@ -48,7 +48,8 @@ class DiTi(Family):
 
     def samples(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
         """Validation pictures, evenly spread."""
-        from edgekit.models._diti.trained import TASK, task_inputs
+        from edgekit.models._diti.deploy import TASK
+        from edgekit.models._diti.trained import task_inputs
 
         return task_inputs(model, TASK, limit)
 

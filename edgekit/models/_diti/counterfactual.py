@@ -45,7 +45,8 @@ def swaps_of(groups: tuple[int, ...]) -> dict[str, np.ndarray]:
     """What is swapped, by name: nothing, each group alone, the finer and the coarser half of the groups, all of them."""
     count = len(groups)
     place = np.arange(count)
-    found = {NONE: place < 0, **{f"group {g}": place == g for g in range(count)}, FINE: place < count // 2, COARSE: place >= count // 2, EVERY: place >= 0}
+    found = {NONE: place < 0, **{f"group {g}": place == g for g in range(count)}}
+    found |= {FINE: place < count // 2, COARSE: place >= count // 2, EVERY: place >= 0}
     return {name: mask.astype(np.float32) for name, mask in found.items()}
 
 

@@ -28,22 +28,25 @@ UP, DOWN = f"{SWAPPING}/up", f"{SWAPPING}/down"  # tables of the two ways
 
 
 class Encode(nn.Module):
-    """The encoder with its norms folded into the weights: convolutions, ReLU, one linear layer."""
+    """The encoder with its norms folded into the weights: convolutions, ReLU, one linear layer of them and of the pixels."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.convs = nn.ModuleList(_folded(c, n) for c, n in zip(encoder.convs, encoder.norms, strict=True))
-        scale = _factor(encoder.scale)
+        scale = encoder.scale.factor()
         self.last = nn.Linear(encoder.last.in_features, encoder.dims)
+        self.straight = nn.Linear(encoder.straight.in_features, encoder.dims, bias=False)
         with torch.no_grad():
-            self.last.weight.copy_(encoder.last.weight * scale[:, None])
-            self.last.bias.copy_((encoder.last.bias - _mean(encoder.scale)) * scale)
+            self.last.weight.copy_(encoder.last.weight * scale)
+            self.last.bias.copy_((encoder.last.bias - encoder.scale.mean) * scale)
+            self.straight.weight.copy_(encoder.straight.weight * scale)
 
     def forward(self, image: Tensor) -> Tensor:
         """float32 (B, C, H, W) -> code (B, dims)."""
+        found = image
         for conv in self.convs:
-            image = F.relu(conv(image))
-        code: Tensor = self.last(image.flatten(1))
+            found = F.relu(conv(found))
+        code: Tensor = self.last(found.flatten(1)) + self.straight(image.flatten(1))
         return code
 
 
@@ -142,13 +145,8 @@ def _moved(move: Move, x: Tensor, code: Tensor, other: Tensor, swap: Tensor, row
 
 def _factor(norm: nn.Module) -> Tensor:
     """What a batch norm multiplies by."""
-    factor = (norm.running_var + norm.eps).rsqrt()  # type: ignore[union-attr, operator]
-    return factor if norm.weight is None else factor * norm.weight  # type: ignore[no-any-return, operator]
-
-
-def _mean(norm: nn.Module) -> Tensor:
-    mean: Tensor = norm.running_mean  # type: ignore[assignment]
-    return mean
+    factor = (norm.running_var + norm.eps).rsqrt()  # type: ignore[operator]
+    return factor * norm.weight  # type: ignore[no-any-return, operator]
 
 
 def _folded(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
@@ -158,5 +156,5 @@ def _folded(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
     factor = _factor(norm)
     with torch.no_grad():
         made.weight.copy_(conv.weight.reshape(made.weight.shape) * factor[:, None, None, None])
-        made.bias.copy_((conv.bias - _mean(norm)) * factor + norm.bias)  # type: ignore[union-attr, operator]
+        made.bias.copy_((conv.bias - norm.running_mean) * factor + norm.bias)  # type: ignore[operator]
     return made

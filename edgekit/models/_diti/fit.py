@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ from edgekit.models._diti.deploy import Encode
 from edgekit.models._diti.known import known
 from edgekit.models._diti.net import Coder
 from edgekit.models._diti.options import Options
-from edgekit.models._diti.probe import STRENGTHS, Codes, Probe, Probed, draws, fitted, principal, probed
+from edgekit.models._diti.probe import STRENGTHS, Codes, Probe, Probed, Scaling, draws, fitted, principal, probed
 from edgekit.models._diti.stages import STAGES, Deployed, Made, base_of, coder_of, random_coder
 from edgekit.models._diti.tables import Outcome, tables
 from edgekit.picture_grid import grid, write_png
 
 SEEN = 8  # pairs of the grid of swaps
 FORM = "encoder"  # the folder to deploy
+LEARNED = ("diti", "pdae", "autoencoder")
+ALIKE = ("pca", "whitened")  # for every seed
 AT_ONCE = 500
 
 
@@ -41,7 +43,9 @@ class Fit:
     def run(self) -> Path:
         """Train what is not trained yet, test what is not tested yet; the checkpoint folder to deploy."""
         stages = {seed: self.made.of_seed(seed) for seed in self.options.seeds}
-        outcomes = {seed: self._outcome(seed, made) for seed, made in stages.items()}
+        outcomes: dict[int, Outcome] = {}
+        for seed, made in stages.items():
+            outcomes[seed] = self._outcome(seed, made, next((o.probes for o in outcomes.values()), {}))
         best = max(outcomes, key=lambda seed: outcomes[seed].to_choose_by)
         if self.fabric.is_global_zero:
             seconds = {stage: [self.made.plain.seconds(made[stage]) for made in stages.values()] for stage in STAGES}
@@ -58,21 +62,25 @@ class Fit:
 
     # ---- what came of it
 
-    def _outcome(self, seed: int, made: Mapping[str, Checkpoint]) -> Outcome:
-        """Probes of every code of a seed, what the code is worth to the base, and swaps; each from its file, or computed now."""
+    def _outcome(self, seed: int, made: Mapping[str, Checkpoint], found_before: Mapping[str, tuple[Probed, ...]]) -> Outcome:
+        """Probes of every code of a seed, what the code is worth to the base, and swaps; each from its file, or computed now. found_before:
+        probes of another seed, or none."""
         asked, pairs = dataclasses.asdict(self.options.probes), dataclasses.asdict(self.options.swaps)
         told = {**asked, "strengths": STRENGTHS, "pictures": self._labels}
         found: dict[str, list[Probed]] = {}
-        codes: dict[str, tuple[Checkpoint, Callable[[], Codes], bool]] = {
-            **{name: (made[name], lambda name=name: self._codes(coder_of(made[name])), False) for name in ("diti", "pdae", "autoencoder")},  # type: ignore[misc]
-            "random": (made["base"], lambda: self._codes(random_coder(self.options.network, self.split, seed)), False),
-            "pca": (made["base"], self._principal, True), "whitened": (made["base"], self._principal, False),
+        both: tuple[Scaling, ...] = ("each", "together")
+        codes: dict[str, tuple[Checkpoint, Callable[[], Codes], tuple[Scaling, ...]]] = {
+            **{name: (made[name], partial(self._learned, made[name]), both) for name in LEARNED},
+            "random": (made["base"], lambda: self._codes(random_coder(self.options.network, self.split, seed)), both),
+            "pca": (made["base"], self._principal, ("together",)), "whitened": (made["base"], self._principal, ("each",)),
         }  # fmt: skip
-        for i, (name, (checkpoint, get, together)) in enumerate(codes.items()):
+        for i, (name, (checkpoint, get, scalings)) in enumerate(codes.items()):
             self.progress(f"linear probes, seed {seed}: {name}", i, len(codes))
 
-            def compute(get: Callable[[], Codes] = get, together: bool = together) -> Any:
-                return [dataclasses.asdict(p) for p in probed(get(), self.split, asked["labels"], asked["draws"], together)]
+            def compute(name: str = name, get: Callable[[], Codes] = get, scalings: tuple[Scaling, ...] = scalings) -> Any:
+                if name not in ALIKE or not found_before:
+                    return [dataclasses.asdict(p) for p in probed(get(), self.split, asked["labels"], asked["draws"], scalings)]
+                return [dataclasses.asdict(p) for p in found_before[name]]
 
             shape = {**told, "dims": sum(self.options.network.groups), "encoder": self.options.network.encoder}
             found[name] = [Probed(**p) for p in self.made.plain.stored(checkpoint, f"probe-{name}", compute, shape)]
@@ -101,6 +109,9 @@ class Fit:
     def _principal(self) -> Codes:
         return self._components
 
+    def _learned(self, checkpoint: Checkpoint) -> Codes:
+        return self._codes(coder_of(checkpoint))
+
     def _codes(self, coder: Coder) -> Codes:
         encode = Encode(coder.encoder).eval()
         return Codes(*(codes_of(encode, part.images) for part in (self.split.train, self.split.validation, self.split.test)))
@@ -115,7 +126,7 @@ class Fit:
         net, last = self._deployed(made), outcome.probes["diti"][-1]
         codes = self._codes(net.coder)
         rows = draws(len(self.split.train), last.labels, 1)[0]
-        probe = Probe.from_json(fitted(codes.train, self.split.train, rows, last.strength).to_json())
+        probe = Probe.from_json(fitted(codes.train, self.split.train, rows, last.strength, last.scaling).to_json())
         score = float(probe.right(codes.test, self.split.test.conditions).mean())
         base, coder = made["base"].facts, made["diti"].facts
         facts = {**base, **coder, "width": base["width"], "form": FORM, "probe": probe.to_json(), "score": score}
@@ -125,11 +136,11 @@ class Fit:
         """One row a learned code and seed, the deployed one first."""
         rows = []
         for seed, outcome in outcomes.items():
-            for name in ("diti", "pdae", "autoencoder"):
+            for name in LEARNED:
                 checkpoint, last = stages[seed][name], outcome.probes[name][-1]
                 rows.append({
-                    "label": f"{name}, seed {seed}, {last.labels} labels", "role": "model" if (name, seed) == ("diti", best) else "baseline", "steps": None,
-                    "score": last.test, "validation": last.validation, "epochs": checkpoint.facts["epochs"],
+                    "label": f"{name}, seed {seed}, {last.labels} labels", "role": "model" if (name, seed) == ("diti", best) else "baseline",
+                    "steps": None, "score": last.test, "validation": last.validation, "epochs": checkpoint.facts["epochs"],
                     "seconds": self.made.plain.seconds(checkpoint), "spikes_per_neuron": {}, "estimates": [],
                 })  # fmt: skip
         return sorted(rows, key=lambda r: bool(r["role"] != "model"))

@@ -31,7 +31,8 @@ def boundaries(groups: int, size: int) -> np.ndarray:
 
 def group_of(levels: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """The group that is added at each level, int64: the first whose upper level is not below it."""
-    return np.searchsorted(bounds, levels, side="left").clip(max=len(bounds) - 1)
+    found: np.ndarray = np.searchsorted(bounds, levels, side="left").clip(max=len(bounds) - 1)
+    return found
 
 
 def owner(widths: tuple[int, ...]) -> np.ndarray:

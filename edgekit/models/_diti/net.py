@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,12 +11,41 @@ from edgekit.models._diffusion.schedule import clean
 
 STRIDES = (1, 2, 2)  # of the encoder's convolutions
 MAP = 4  # the code's map is a MAP-th of a picture's sides, as the last convolution of the encoder
+MOMENTUM, TINY = 0.1, 1e-5  # of running means and of powers, as batch norm has them
 MAP_WIDTH = 16  # channels of the map
 Groups = tuple[int, ...]
 
 
+class Even(nn.Module):
+    """Numbers with mean 0 each, and deviation 1 all together: what matters more may vary more."""
+
+    mean: Tensor
+    power: Tensor
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dims))
+        self.register_buffer("power", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 (B, dims) -> the same shape; by the batch's own mean and power while it learns, and by running ones afterwards."""
+        if not self.training:
+            return (x - self.mean) * self.factor()
+        mean = x.mean(0)
+        power = (x - mean).square().mean()
+        with torch.no_grad():
+            self.mean.lerp_(mean, MOMENTUM)
+            self.power.lerp_(power, MOMENTUM)
+        return (x - mean) * (power + TINY).rsqrt()
+
+    def factor(self) -> Tensor:
+        """What numbers without their mean are multiplied by."""
+        return (self.power + TINY).rsqrt()
+
+
 class Encoder(nn.Module):
-    """Convolutions with batch norm and ReLU, then one linear layer whose numbers are brought to mean 0 and deviation 1."""
+    """Convolutions with batch norm and ReLU, then one linear layer of what they found and of the pixels themselves, whose numbers are brought
+    to mean 0, and together to deviation 1. The pixels are there because colours are linear in them, which a code of convolutions bends."""
 
     def __init__(self, channels: int, size: int, dims: int, width: int) -> None:
         """size: of the square pictures, a multiple of MAP. width: channels of the first convolution; twice and three times as many follow."""
@@ -31,13 +59,15 @@ class Encoder(nn.Module):
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(width * (k + 1)) for k in range(len(STRIDES)))
         self.last = nn.Linear(width * len(STRIDES) * (size // MAP) ** 2, dims)
-        self.scale = nn.BatchNorm1d(dims, affine=False)
+        self.straight = nn.Linear(channels * size * size, dims, bias=False)
+        self.scale = Even(dims)
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 (B, C, H, W) in [-1, 1] -> code (B, dims)."""
+        found = images
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            images = F.relu(norm(conv(images)))
-        code: Tensor = self.scale(self.last(images.flatten(1)))
+            found = F.relu(norm(conv(found)))
+        code: Tensor = self.scale(self.last(found.flatten(1)) + self.straight(images.flatten(1)))
         return code
 
 

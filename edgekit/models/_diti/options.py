@@ -28,12 +28,15 @@ class Network:
     shift: int = 24  # of what is added to the base's answer
     groups: tuple[int, ...] = (2, 2, 14, 14)  # numbers of each group of the code, fine ones first
     rule: Literal["base", "stop", "dual"] = "stop"  # which visible numbers learn at a level: all; those of its own group; both losses' mean
+    noise: float = 0.0  # deviation of what is added to each number while it learns, where all numbers together have deviation 1
     begin: Literal["nothing", "pdae"] = "nothing"  # the weights that DiTi starts from: new ones, or those learned without a mask
 
     def __post_init__(self) -> None:
         for name in ("width", "encoder", "shift"):
             if (found := getattr(self, name)) < 8 or found % 8:
                 raise ValueError(f"{name} is a multiple of 8, found {found}")
+        if not 0 <= self.noise < 1:
+            raise ValueError(f"noise lies from 0 to below 1, found {self.noise}")
         if len(self.groups) < 2 or min(self.groups) < 1:
             raise ValueError(f"groups are the widths of at least 2 groups, each 1 or more, found {list(self.groups)}")
 

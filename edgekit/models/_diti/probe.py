@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 
 from edgekit.models._diffusion.data import Pictures, Split
 
-STRENGTHS = (0.1, 1.0, 10.0)  # C of the regression; chosen by validation for each kind of code and number of labels
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of the regression; chosen by validation for each kind of code and number of labels
+EACH, TOGETHER = "each", "together"  # what has deviation 1: every number (of principal components: whitened), or all together
+Scaling = Literal["each", "together"]
 MOST_ITERATIONS = 300
 DRAW_SEED = 9  # of the labels, the same for every code and every training seed
 
@@ -26,7 +29,8 @@ class Probe:
     def right(self, codes: np.ndarray, conditions: np.ndarray) -> np.ndarray:
         """The share of pictures that is told right, of each head: float64 (heads,)."""
         answers = [(codes @ w + b).argmax(1) for w, b in zip(self.weights, self.biases, strict=True)]
-        return (np.stack(answers, 1) == conditions).mean(0)
+        shares: np.ndarray = (np.stack(answers, 1) == conditions).mean(0)
+        return shares
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, to five digits."""
@@ -46,14 +50,13 @@ def draws(count: int, labels: int, times: int) -> list[np.ndarray]:
     return [order[:labels] for order in orders]
 
 
-def fitted(codes: np.ndarray, pictures: Pictures, rows: np.ndarray, strength: float, together: bool = False) -> Probe:
-    """A probe from the labels of some training pictures. Codes are brought to mean 0 and deviation 1 over all of them, which needs no label;
-    that is folded into the weights; together: to one deviation for all numbers, which leaves their proportions. A head whose labels are
-    all one value always answers it."""
+def fitted(codes: np.ndarray, pictures: Pictures, rows: np.ndarray, strength: float, scaling: Scaling = "each") -> Probe:
+    """A probe from the labels of some training pictures. Codes are brought to mean 0 and deviation 1 over all of them, each number or all
+    together, which needs no label; that is folded into the weights. A head whose labels are all one value always answers it."""
     from sklearn.linear_model import LogisticRegression
 
     mean, deviation = codes.mean(0, dtype=np.float64), codes.std(0, dtype=np.float64)
-    if together:
+    if scaling == TOGETHER:
         deviation = np.full_like(deviation, np.sqrt((deviation**2).mean()))
     deviation = np.where(deviation > 0, deviation, 1)
     scaled = (codes[rows] - mean) / deviation
@@ -90,31 +93,30 @@ class Probed:
 
     labels: int
     strength: float
+    scaling: Scaling
     validation: float  # mean over heads
     test: float
     by_head: tuple[float, ...]  # on test pictures
 
 
-def probed(codes: Codes, split: Split, labels: Sequence[int], times: int, together: bool = False) -> list[Probed]:
-    """Probes on each number of labels, the strength chosen on validation pictures; together: see fitted."""
+def probed(codes: Codes, split: Split, labels: Sequence[int], times: int, scalings: Sequence[Scaling] = ("each",)) -> list[Probed]:
+    """Probes on each number of labels; strength, and scaling where there are several, chosen on validation pictures."""
     found = []
     for count in labels:
         rows = draws(len(codes.train), count, times)
-        best: tuple[float, float, list[Probe]] | None = None
-        for strength in STRENGTHS:
-            probes = [fitted(codes.train, split.train, r, strength, together) for r in rows]
+        tried = []
+        for scaling, strength in product(scalings, STRENGTHS):
+            probes = [fitted(codes.train, split.train, r, strength, scaling) for r in rows]
             held = float(np.mean([p.right(codes.validation, split.validation.conditions).mean() for p in probes]))
-            if best is None or held > best[1]:
-                best = (strength, held, probes)
-        assert best is not None
-        strength, held, probes = best
+            tried.append((held, strength, scaling, probes))
+        held, strength, scaling, probes = max(tried, key=lambda t: t[0])
         by_head = np.mean([p.right(codes.test, split.test.conditions) for p in probes], 0)
-        found.append(Probed(count, strength, held, float(by_head.mean()), tuple(float(v) for v in by_head)))
+        found.append(Probed(count, strength, scaling, held, float(by_head.mean()), tuple(float(v) for v in by_head)))
     return found
 
 
 def principal(split: Split, dims: int) -> Codes:
-    """Principal components of the training pictures' pixels. Brought to deviation 1 by the probe, they are the whitened ones."""
+    """Principal components of the training pictures' pixels; a probe that brings each to deviation 1 sees the whitened ones."""
     train = split.train.images.reshape(len(split.train), -1).astype(np.float64)
     mean = train.mean(0)
     _, _, axes = np.linalg.svd(train - mean, full_matrices=False)

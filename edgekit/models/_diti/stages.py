@@ -43,21 +43,21 @@ class Made:
         """Every stage of a seed; what is trained already is kept."""
         o, network = self.options, self.options.network
         base = self.plain.made("base", seed, o.base, [], {"width": network.width}, self._base, _base_facts)
-        shape = {"groups": list(network.groups), "encoder": network.encoder, "shift": network.shift}
+        shape = {"groups": list(network.groups), "encoder": network.encoder, "shift": network.shift, "noise": network.noise}
         made = {"base": base}
 
         def coder(stage: str, parents: list[Checkpoint], decided_by: dict[str, Any], start: Callable[[], tuple[CodeLearner, Task]]) -> Checkpoint:
             return self.plain.made(stage, seed, getattr(o, stage), parents, {**shape, **decided_by}, start, _coder_facts)
 
-        made["pdae"] = coder("pdae", [base], {}, lambda: (CodeLearner(self.new()), self._task(base, masked=False)))
+        made["pdae"] = coder("pdae", [base], {}, lambda: (CodeLearner(self.new(), network.noise), self._task(base, masked=False)))
         told, parents = {"rule": network.rule, "begin": network.begin}, [base, made["pdae"]] if network.begin == "pdae" else [base]
 
         def diti() -> tuple[CodeLearner, Task]:
             begun = coder_of(made["pdae"]) if network.begin == "pdae" else self.new()
-            return CodeLearner(begun), self._task(base, masked=True)
+            return CodeLearner(begun, network.noise), self._task(base, masked=True)
 
         made["diti"] = coder("diti", parents, told, diti)
-        made["autoencoder"] = coder("autoencoder", [], {}, lambda: (CodeLearner(self.new()), ReconstructionTask(self.split)))
+        made["autoencoder"] = coder("autoencoder", [], {}, lambda: (CodeLearner(self.new(), network.noise), ReconstructionTask(self.split)))
         return made
 
     def new(self) -> Coder:

@@ -55,8 +55,8 @@ def _accuracy(outcomes: Sequence[Outcome], dims: int) -> dict[str, Any]:
         "title": f"Linear probes of {dims} numbers a picture", "columns": ["code", *(c for n in labels for c in (f"{n} labels", "sd"))], "rows": rows,
         "caption": (
             "Accuracy on test pictures, the mean over attributes, draws of labels and training seeds; sd: over training seeds. The strength of "
-            "the regression was chosen on validation pictures for each code and number of labels. Principal components are brought to one "
-            "deviation together, or each to its own (whitened) as all other codes are."
+            "the regression was chosen on validation pictures for each code and number of labels, and whether numbers are brought to deviation 1 "
+            "each or together; of principal components these are two rows."
         ),
     }  # fmt: skip
 
@@ -95,12 +95,13 @@ def _swaps(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         rows.append([SWAPS.get(name, name), first["numbers"], *(round(m, 3) for m in means)])
     wins = sum(_changed(o, "coarse") > _changed(o, "fine") for o in outcomes)
     return {
-        "title": "Counterfactuals: groups of numbers from another picture", "columns": ["swapped", "numbers", "changed", "taken over", "moved"], "rows": rows,
+        "title": "Counterfactuals: groups of numbers from another picture",
+        "columns": ["swapped", "numbers", "changed", "taken over", "moved"], "rows": rows,
         "caption": (
             "Pairs of test pictures, drawn anew by inversion up and down; a classifier that learned from labels says what they show. Of the "
-            "attributes in which the pair differs: changed, told otherwise than without a swap; taken over, told as of the other picture. moved: root mean "
-            f"square difference to the picture without a swap (first row: to the source itself). Coarse groups change more than fine ones in {wins} of "
-            f"{len(outcomes)} seeds. The halves are unequal in numbers, which the second column says."
+            "attributes in which the pair differs: changed, told otherwise than without a swap; taken over, told as of the other picture. moved: "
+            "root mean square difference to the picture without a swap (first row: to the source itself). Coarse groups change more than "
+            f"fine ones in {wins} of {len(outcomes)} seeds. The halves are unequal in numbers, which the second column says."
         ),
     }  # fmt: skip
 
@@ -116,7 +117,8 @@ def _known(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         shares = [fmean(o.known[i][key] for o in outcomes) / plain for key in ("own", "without", "other")]
         rows.append([first["group"], first["numbers"], round(first["level"]), round(plain, 5), *(round(s, 3) for s in shares)])
     return {
-        "title": "What the code is worth to the base", "columns": ["group", "numbers", "level", "error of the base", "own code", "but for the group", "another's code"],
+        "title": "What the code is worth to the base",
+        "columns": ["group", "numbers", "level", "error of the base", "own code", "but for the group", "another's code"],
         "rows": rows,
         "caption": (
             "Mean squared error of the guessed clean test picture in the middle of each group's levels, and the share that is left of it with the "

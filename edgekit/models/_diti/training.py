@@ -33,9 +33,10 @@ def unlabelled(split: Split) -> Split:
 class CodeLearner(nn.Module):
     """An encoder and its decoder that learn together."""
 
-    def __init__(self, net: Coder) -> None:
+    def __init__(self, net: Coder, noise: float = 0.0) -> None:
+        """noise: deviation of what is added to each number while it learns, where all numbers together have deviation 1."""
         super().__init__()
-        self.net = net
+        self.net, self.noise = net, noise
 
     def hidden_matrices(self) -> list[str]:
         """Names of the weights that Muon updates."""
@@ -45,6 +46,8 @@ class CodeLearner(nn.Module):
         """Shift of v for noisy x, given the base's v of it; visible, learning float32 (B, dims): which numbers of the code are seen, and
         through which of them the encoder learns."""
         code = self.net.encoder(images)
+        if self.training and self.noise:
+            code = code + self.noise * torch.randn_like(code)
         code = visible * (learning * code + (1 - learning) * code.detach())
         return shifted(self.net.shift, x, plain, levels, code)
 
