@@ -167,9 +167,16 @@ def test_the_loss_of_both_rules_is_their_mean() -> None:
     split, net = pictures("digits"), a_net()
     batch = next(iter(CodeTask(split, net.base, (1, 2, 3), "base", masked=True).batches("train", 1, 0, 16)))
     learner = CodeLearner(net.coder).eval()
-    losses = {rule: float(CodeTask(split, net.base, (1, 2, 3), rule, masked=True).loss(learner, batch).detach()) for rule in ("base", "stop", "dual")}
+    losses, gradients = {}, {}
+    for rule in ("base", "stop", "dual"):
+        learner.zero_grad()
+        loss = CodeTask(split, net.base, (1, 2, 3), rule, masked=True).loss(learner, batch)
+        loss.backward()
+        losses[rule], gradients[rule] = float(loss.detach()), learner.net.encoder.straight.weight.grad.clone()
     assert losses["base"] == pytest.approx(losses["stop"], rel=1e-6), "what is not learned through is still seen"
     assert losses["dual"] == pytest.approx(losses["base"], rel=1e-6)
+    torch.testing.assert_close(gradients["dual"], (gradients["base"] + gradients["stop"]) / 2)
+    assert not torch.allclose(gradients["base"], gradients["stop"], rtol=0.01)
 
 
 def test_before_it_learns_the_shift_is_nothing() -> None:
@@ -229,6 +236,15 @@ def test_noise_is_on_the_code_only_while_it_learns() -> None:
         noisy, quiet = CodeLearner(net.coder, noise=0.5), CodeLearner(net.coder)
         assert torch.equal(noisy.eval()(x, x, x, levels, every, every), quiet.eval()(x, x, x, levels, every, every))
         assert not torch.equal(noisy.train()(x, x, x, levels, every, every), quiet.train()(x, x, x, levels, every, every))
+
+
+def test_the_exported_step_says_what_the_trained_networks_say() -> None:
+    net = a_net()
+    move = Move(net.base, net.coder).eval()
+    x, code, swap, level = torch.randn(3, 1, 8, 8), torch.randn(3, 6), torch.zeros(3, 3), torch.tensor([700.0])
+    for turn, expected in ((torch.tensor([0.0, 1.0]), Coded(net.base, net.coder.shift)(x, level.expand(3, 1), code)), (torch.tensor([1.0, 0.0]), x)):
+        with torch.no_grad():
+            torch.testing.assert_close(move(x, code, 0 * code, swap, torch.ones(6), level, turn), expected.detach(), atol=1e-5, rtol=0)
 
 
 def test_a_probe_says_what_scikit_learn_says_of_standardised_codes() -> None:

@@ -57,7 +57,7 @@ class Move(nn.Module):
 
     def __init__(self, base: UNet, coder: Coder) -> None:
         super().__init__()
-        self.coded = Coded(base, coder.shift)
+        self.coded = Coded(without_condition(base), coder.shift)
         self.register_buffer("members", torch.from_numpy(added(coder.groups)), persistent=False)
 
     def forward(self, x: Tensor, code: Tensor, other_code: Tensor, swap: Tensor, visible: Tensor, level: Tensor, turn: Tensor) -> Tensor:
@@ -68,6 +68,15 @@ class Move(nn.Module):
         v = self.coded(x, level.expand(x.shape[0], 1), mixed)
         moved: Tensor = turn[0] * x + turn[1] * v
         return moved
+
+
+def without_condition(base: UNet) -> UNet:
+    """A base whose only condition has one value, with what that says folded into a bias: no look-up is left that says nothing."""
+    made = UNet(base.channels, base.size, (), width=base.width)
+    state = {n: v.clone() for n, v in base.state_dict().items() if not n.startswith("conditions.")}
+    state["told_second.bias"] += base.conditions[0].weight[0].detach()  # type: ignore[operator, index]
+    made.load_state_dict(state)
+    return made.eval().requires_grad_(False)
 
 
 def tables(groups: tuple[int, ...], size: int, steps: int) -> dict[str, np.ndarray]:

@@ -31,6 +31,7 @@ class Even(nn.Module):
         """float32 (B, dims) -> the same shape; by the batch's own mean and power while it learns, and by running ones afterwards."""
         if not self.training:
             return (x - self.mean) * self.factor()
+        x = x.float()  # layers before it may have been rounded
         mean = x.mean(0)
         power = (x - mean).square().mean()
         with torch.no_grad():

@@ -44,7 +44,7 @@ class CodeLearner(nn.Module):
 
     def forward(self, images: Tensor, x: Tensor, plain: Tensor, levels: Tensor, visible: Tensor, learning: Tensor) -> Tensor:
         """Shift of v for noisy x, given the base's v of it; visible, learning float32 (B, dims): which numbers of the code are seen, and
-        through which of them the encoder learns."""
+        the share of the gradient that reaches the encoder through each of them."""
         code = self.net.encoder(images)
         if self.training and self.noise:
             code = code + self.noise * torch.randn_like(code)
@@ -57,9 +57,12 @@ class CodeTask:
     level, DiTi (Yue et al., ICLR 2024) where the level says which groups are."""
 
     def __init__(self, split: Split, base: UNet, groups: tuple[int, ...], rule: Rule, masked: bool) -> None:
-        self.split, self.base, self.rule, self.masked = split, frozen(base), rule, masked
+        self.split, self.base = split, frozen(base)
         self.bounds = boundaries(len(groups), base.size)
-        self.seen, self.added = torch.from_numpy(seen(groups)), torch.from_numpy(added(groups))
+        visible, own = torch.from_numpy(seen(groups)), torch.from_numpy(added(groups))
+        self.visible = visible if masked else torch.ones_like(visible)
+        # The mean of the losses of both rules has the same value and the mean of their gradients.
+        self.learning = {"base": self.visible, "stop": own, "dual": (own + visible) / 2}[rule] if masked else self.visible
 
     def batches(self, split: Literal["train", "validation"], epoch: int, seed: int, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
         """(images, levels (N, 1), noise, group of each level (N,)); the validation's are the same in every epoch."""
@@ -80,23 +83,17 @@ class CodeTask:
         return images, torch.from_numpy(levels)[:, None], eps, torch.from_numpy(group_of(levels, self.bounds))
 
     def loss(self, module: Any, batch: tuple[Tensor, ...]) -> Tensor:
-        """The mean squared error of v, as the rule says."""
-        if self.rule == "dual" and self.masked:
-            return (self._error(module, batch, "base") + self._error(module, batch, "stop")) / 2
-        return self._error(module, batch, self.rule)
-
-    def _error(self, module: Any, batch: tuple[Tensor, ...], rule: Rule) -> Tensor:
+        """The mean squared error of v."""
         images, levels, eps, group = batch
         x = noised(images, eps, levels)
         with torch.no_grad():
             plain = told_nothing(self.base.to(images.device), x, levels)
-        visible = self.seen.to(images.device)[group] if self.masked else torch.ones_like(self.seen[0], device=images.device).expand(len(x), -1)
-        learning = self.added.to(images.device)[group] if self.masked and rule == "stop" else visible
+        visible, learning = (table.to(images.device)[group] for table in (self.visible, self.learning))
         return squared(plain + module(images, x, plain, levels, visible, learning), velocity(images, eps, levels))
 
     def score(self, module: Any, batch: tuple[Tensor, ...]) -> Tensor:
         """The sum of the negative errors of the pictures."""
-        found: Tensor = -self._error(module, batch, "base") * len(batch[0])
+        found: Tensor = -self.loss(module, batch) * len(batch[0])
         return found
 
 
