@@ -217,13 +217,14 @@ def test_the_exported_encoder_has_its_norms_folded_in() -> None:
             torch.testing.assert_close(Encode(net.coder.encoder).eval()(x), net.coder.encoder(x), atol=2e-5, rtol=1e-5)
 
 
-def test_numbers_of_a_code_have_one_deviation_together() -> None:
+def test_the_numbers_of_a_group_have_one_deviation_together() -> None:
     """Their proportions stay, their mean power is 1; while it learns by the batch, afterwards by what it has seen."""
-    norm, x = Even(3), torch.randn(4000, 3) * torch.tensor([3.0, 1.0, 0.1]) + torch.tensor([5.0, -1.0, 0.0])
+    norm, x = Even((3, 1)), torch.randn(4000, 4) * torch.tensor([3.0, 1.0, 0.1, 7.0]) + torch.tensor([5.0, -1.0, 0.0, 2.0])
     made = norm.train()(x)
-    torch.testing.assert_close(made.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
-    assert float(made.square().mean()) == pytest.approx(1, abs=1e-4)
-    torch.testing.assert_close(made.std(0) / made.std(0)[1], x.std(0) / x.std(0)[1])
+    torch.testing.assert_close(made.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    for group in (made[:, :3], made[:, 3:]):
+        assert float(group.square().mean()) == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(made.std(0)[:3] / made.std(0)[1], x.std(0)[:3] / x.std(0)[1])
     for _ in range(200):
         norm(x)
     torch.testing.assert_close(norm.eval()(x), made, atol=1e-4, rtol=1e-4)
@@ -410,6 +411,13 @@ def test_a_stage_is_not_deployed(run: Path) -> None:
 def test_a_recipe_that_cannot_be_is_refused_with_its_rule(change: dict, says: str) -> None:
     with pytest.raises(EdgekitError, match=says):
         recipe.fill(registry.find(Family, "diti").options(), {**tiny()[1], **change}, "mine.toml")
+
+
+def test_more_labels_than_pictures_are_refused(tmp_path: Path) -> None:
+    part, (_, values) = registry.find(Family, "diti"), tiny()
+    options = recipe.fill(part.options(), {**values, "probes": {"labels": [50, 5000]}}, "mine.toml")
+    with pytest.raises(EdgekitError, match="probes of 5000 labels were asked for, digits has 10.. training pictures; ask for fewer"):
+        part.fit(options, tmp_path, silent)
 
 
 def test_every_recipe_in_the_examples_can_be_read() -> None:

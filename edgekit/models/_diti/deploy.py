@@ -33,13 +33,13 @@ class Encode(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.convs = nn.ModuleList(_folded(c, n) for c, n in zip(encoder.convs, encoder.norms, strict=True))
-        scale = encoder.scale.factor()
+        scale = encoder.scale.factor(encoder.scale.power)
         self.last = nn.Linear(encoder.last.in_features, encoder.dims)
         self.straight = nn.Linear(encoder.straight.in_features, encoder.dims, bias=False)
         with torch.no_grad():
-            self.last.weight.copy_(encoder.last.weight * scale)
+            self.last.weight.copy_(encoder.last.weight * scale[:, None])
             self.last.bias.copy_((encoder.last.bias - encoder.scale.mean) * scale)
-            self.straight.weight.copy_(encoder.straight.weight * scale)
+            self.straight.weight.copy_(encoder.straight.weight * scale[:, None])
 
     def forward(self, image: Tensor) -> Tensor:
         """float32 (B, C, H, W) -> code (B, dims)."""

@@ -13,6 +13,7 @@ import torch
 
 from edgekit import files
 from edgekit.checkpoint import Checkpoint, save_checkpoint
+from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress
 from edgekit.models._diffusion import quality, yardstick
 from edgekit.models._diffusion.data import Split
@@ -38,6 +39,8 @@ class Fit:
 
     def __init__(self, options: Options, out: Path, progress: Progress, split: Split, fabric: Any) -> None:
         self.options, self.out, self.progress, self.split, self.fabric = options, out, progress, split, fabric
+        if (most := options.probes.labels[-1]) > len(split.train):
+            raise EdgekitError(f"probes of {most} labels were asked for, {split.name} has {len(split.train)} training pictures; ask for fewer")
         self.made = Made(options, out, progress, split, fabric)
 
     def run(self) -> Path:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from edgekit.models._diffusion.net import FREQUENCIES, Block, Conv, Waves
 from edgekit.models._diffusion.schedule import clean
+from edgekit.models._diti.groups import added
 
 STRIDES = (1, 2, 2)  # of the encoder's convolutions
 MAP = 4  # the code's map is a MAP-th of a picture's sides, as the last convolution of the encoder
@@ -17,42 +18,45 @@ Groups = tuple[int, ...]
 
 
 class Even(nn.Module):
-    """Numbers with mean 0 each, and deviation 1 all together: what matters more may vary more."""
+    """Numbers with mean 0 each, and deviation 1 within each group together: what matters more may vary more, and no group acts on another."""
 
     mean: Tensor
     power: Tensor
+    members: Tensor
 
-    def __init__(self, dims: int) -> None:
+    def __init__(self, groups: Groups) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(dims))
-        self.register_buffer("power", torch.ones(()))
+        self.register_buffer("mean", torch.zeros(sum(groups)))
+        self.register_buffer("power", torch.ones(len(groups)))
+        self.register_buffer("members", torch.from_numpy(added(groups)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (B, dims) -> the same shape; by the batch's own mean and power while it learns, and by running ones afterwards."""
         if not self.training:
-            return (x - self.mean) * self.factor()
+            return (x - self.mean) * self.factor(self.power)
         x = x.float()  # layers before it may have been rounded
         mean = x.mean(0)
-        power = (x - mean).square().mean()
+        power = self.members @ (x - mean).square().mean(0) / self.members.sum(1)
         with torch.no_grad():
             self.mean.lerp_(mean, MOMENTUM)
             self.power.lerp_(power, MOMENTUM)
-        return (x - mean) * (power + TINY).rsqrt()
+        return (x - mean) * self.factor(power)
 
-    def factor(self) -> Tensor:
-        """What numbers without their mean are multiplied by."""
-        return (self.power + TINY).rsqrt()
+    def factor(self, power: Tensor) -> Tensor:
+        """What each number without its mean is multiplied by, for powers of the groups."""
+        return (power + TINY).rsqrt() @ self.members
 
 
 class Encoder(nn.Module):
     """Convolutions with batch norm and ReLU, then one linear layer of what they found and of the pixels themselves, whose numbers are brought
-    to mean 0, and together to deviation 1. The pixels are there because colours are linear in them, which a code of convolutions bends."""
+    to mean 0, and each group to deviation 1. The pixels are there because colours are linear in them, which a code of convolutions bends."""
 
-    def __init__(self, channels: int, size: int, dims: int, width: int) -> None:
+    def __init__(self, channels: int, size: int, groups: Groups, width: int) -> None:
         """size: of the square pictures, a multiple of MAP. width: channels of the first convolution; twice and three times as many follow."""
         super().__init__()
         if size % MAP:
             raise ValueError(f"pictures must be a multiple of {MAP} pixels wide; found {size}")
+        dims = sum(groups)
         self.channels, self.size, self.dims, self.width = channels, size, dims, width
         inside = (channels, width, 2 * width)
         self.convs = nn.ModuleList(
@@ -61,7 +65,7 @@ class Encoder(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width * (k + 1)) for k in range(len(STRIDES)))
         self.last = nn.Linear(width * len(STRIDES) * (size // MAP) ** 2, dims)
         self.straight = nn.Linear(channels * size * size, dims, bias=False)
-        self.scale = Even(dims)
+        self.scale = Even(groups)
 
     def forward(self, images: Tensor) -> Tensor:
         """float32 (B, C, H, W) in [-1, 1] -> code (B, dims)."""
@@ -114,7 +118,7 @@ class Coder(nn.Module):
         super().__init__()
         self.groups, self.encoder_width, self.shift_width = tuple(groups), encoder_width, shift_width
         dims = sum(groups)
-        self.encoder = Encoder(channels, size, dims, encoder_width)
+        self.encoder = Encoder(channels, size, self.groups, encoder_width)
         self.shift = Shift(channels, size, dims, shift_width)
 
 

@@ -28,7 +28,7 @@ class Network:
     shift: int = 24  # of what is added to the base's answer
     groups: tuple[int, ...] = (2, 2, 14, 14)  # numbers of each group of the code, fine ones first
     rule: Literal["base", "stop", "dual"] = "stop"  # which visible numbers learn at a level: all; those of its own group; both losses' mean
-    noise: float = 0.0  # deviation of what is added to each number while it learns, where all numbers together have deviation 1
+    noise: float = 0.0  # deviation of what is added to each number while it learns, where a group has deviation 1
     begin: Literal["nothing", "pdae"] = "nothing"  # the weights that DiTi starts from: new ones, or those learned without a mask
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ class CodeLearner(nn.Module):
     """An encoder and its decoder that learn together."""
 
     def __init__(self, net: Coder, noise: float = 0.0) -> None:
-        """noise: deviation of what is added to each number while it learns, where all numbers together have deviation 1."""
+        """noise: deviation of what is added to each number while it learns, where a group has deviation 1."""
         super().__init__()
         self.net, self.noise = net, noise
 
