@@ -163,6 +163,20 @@ def test_without_a_mask_every_number_learns_at_every_level() -> None:
     assert (learner.net.encoder.last.weight.grad.abs().sum(1) > 1e-9).all()
 
 
+def test_at_the_noisiest_level_the_mask_hides_nothing() -> None:
+    """The masked loss is the one without a mask there, and at the lowest levels it is not."""
+    split, net = pictures("digits"), a_net()
+    images, eps = torch.from_numpy(split.train.images[:8]), torch.randn(8, 1, 8, 8)
+    learner = CodeLearner(net.coder).eval()
+    same = []
+    for level, group in ((float(LEVELS), 2), (20.0, 0)):
+        batch = (images, torch.full((8, 1), level), eps, torch.full((8,), group))
+        with torch.no_grad():
+            losses = [float(CodeTask(split, net.base, (1, 2, 3), "base", masked=m).loss(learner, batch)) for m in (True, False)]
+        same.append(losses[0] == losses[1])
+    assert same == [True, False]
+
+
 def test_the_loss_of_both_rules_is_their_mean() -> None:
     split, net = pictures("digits"), a_net()
     batch = next(iter(CodeTask(split, net.base, (1, 2, 3), "base", masked=True).batches("train", 1, 0, 16)))
