@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class DiTi(Family):
 
     needs = ("torch", "lightning_fabric", "sklearn", "PIL")
     extra = "train"
+    features: ClassVar[tuple[str, ...]] = ("code",)
 
     def options(self) -> type:
         """The dataclass of a recipe."""
