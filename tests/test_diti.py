@@ -27,7 +27,7 @@ from edgekit.models._diti.deploy import DOWN, UP, Encode, Move, drawn, tables
 from edgekit.models._diti.net import Coded, Coder, Even, told_nothing
 from edgekit.models._diti.stages import Deployed, base_of, coder_of
 from edgekit.models._diti.training import CodeLearner, CodeTask, ReconstructionTask, rebuilt, unlabelled
-from edgekit.parts import Exporter, Family, Runtime
+from edgekit.parts import Calibrator, Exporter, Family, Runtime
 from edgekit.picture_grid import size_of_png
 
 ROOT = Path(__file__).parent.parent
@@ -459,6 +459,17 @@ def test_openvino_answers_alike(bundle: Bundle, tmp_path: Path) -> None:
     exporter = registry.find(Exporter, "openvino")
     made = exporter.export(bundle, tmp_path / "ov", exporter.options)
     assert all(examine.verify(made.of_task(task), "openvino", 0).passed for task in made.task_names)
+
+
+def test_rounded_to_int8_the_code_keeps_what_the_probe_reads(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.quantise.SAMPLES", 60)
+    calibrator = registry.find(Calibrator, "minmax")
+    made = calibrator.calibrate(bundle, tmp_path / "int8", calibrator.options)
+    found = made.manifest.details["quantisation"]
+    assert found["good"] and found["same_answers"] is None and not found["float_nodes"], "numbers of a code are no scores, and all layers are rounded"
+    encode, swapped = (examine.verify(made.of_task(task), "onnxruntime", 355 if task == "encode" else 0) for task in made.task_names)
+    assert encode.passed and swapped.passed
+    assert 1e-4 < encode.output_max_abs and encode.score > bundle.manifest.model.score - 0.02
 
 
 def test_the_score_of_a_bundle_is_that_of_its_checkpoint(bundle: Bundle, run: Path) -> None:

@@ -74,7 +74,7 @@ def without_condition(base: UNet) -> UNet:
     """A base whose only condition has one value, with what that says folded into a bias: no look-up is left that says nothing."""
     made = UNet(base.channels, base.size, (), width=base.width)
     state = {n: v.clone() for n, v in base.state_dict().items() if not n.startswith("conditions.")}
-    state["told_second.bias"] += base.conditions[0].weight[0].detach()  # type: ignore[operator, index]
+    state["told_second.bias"] += base.conditions[0].weight[0].detach()  # type: ignore[index]
     made.load_state_dict(state)
     return made.eval().requires_grad_(False)
 
@@ -152,18 +152,11 @@ def _moved(move: Move, x: Tensor, code: Tensor, other: Tensor, swap: Tensor, row
     return x
 
 
-def _factor(norm: nn.Module) -> Tensor:
-    """What a batch norm multiplies by."""
-    factor = (norm.running_var + norm.eps).rsqrt()  # type: ignore[operator]
-    return factor * norm.weight  # type: ignore[no-any-return, operator]
-
-
 def _folded(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
     """A convolution with the batch norm behind it in its weights."""
-    assert isinstance(conv, Conv)
+    assert isinstance(conv, Conv) and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
     made = nn.Conv2d(conv.inside, len(conv.weight), conv.size, conv.stride, conv.size // 2)
-    factor = _factor(norm)
-    with torch.no_grad():
-        made.weight.copy_(conv.weight.reshape(made.weight.shape) * factor[:, None, None, None])
-        made.bias.copy_((conv.bias - norm.running_mean) * factor + norm.bias)  # type: ignore[operator]
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    made.weight = nn.Parameter((conv.weight.reshape(made.weight.shape) * factor[:, None, None, None]).detach(), requires_grad=False)
+    made.bias = nn.Parameter(((conv.bias - norm.running_mean) * factor + norm.bias).detach(), requires_grad=False)
     return made

@@ -47,4 +47,5 @@ def seen(widths: tuple[int, ...]) -> np.ndarray:
 
 def added(widths: tuple[int, ...]) -> np.ndarray:
     """Row g: the numbers of group g alone; float32 (groups, dims) of 0 and 1."""
-    return (owner(widths)[None] == np.arange(len(widths))[:, None]).astype(np.float32)
+    own: np.ndarray = (owner(widths)[None] == np.arange(len(widths))[:, None]).astype(np.float32)
+    return own
