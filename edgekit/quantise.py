@@ -168,9 +168,9 @@ class Trials:
         floats = [n for n, v in expected.items() if v.dtype.kind == "f"]
         worst = min((sqnr_db(expected[n], got[n]) for n in floats), default=200.0)
         # Scores of classes lie along the last axis of (batch, classes) or (batch, steps, classes); the last axis of pictures is their
-        # width, that of a sampled signal its time.
-        signals = {t.name for t in self.source.manifest.signature.outputs if t.rate_hz}
-        rows = [n for n in floats if expected[n].ndim in (2, 3) and expected[n].shape[-1] > 1 and n not in signals]
+        # width, that of a sampled signal its time, and features are what their family says.
+        others = {t.name for t in self.source.manifest.signature.outputs if t.rate_hz}.union(self.task.features)
+        rows = [n for n in floats if expected[n].ndim in (2, 3) and expected[n].shape[-1] > 1 and n not in others]
         same = min((float((expected[n].argmax(-1) == got[n].argmax(-1)).mean()) for n in rows), default=None)
         return Trial(choice, worst, same)
 
