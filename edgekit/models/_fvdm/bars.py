@@ -8,7 +8,7 @@ import numpy as np
 
 from edgekit.models._fvdm.clips import FRAMES, Clips
 
-RIDGES = (1.0, 10.0, 100.0)  # of the linear map, times the number of clips / 1000; chosen on validation clips
+RIDGES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # of the linear map, times the number of clips / 1000; chosen on validation clips
 AT_ONCE = 500  # clips
 
 
