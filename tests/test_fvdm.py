@@ -102,7 +102,7 @@ def test_a_moving_digit_goes_one_pixel_a_frame_and_bounces():
         steps = np.diff(place, axis=1)
         assert np.allclose(np.abs(steps), 1), "one pixel a frame, in both directions"
         turns = steps[:, 1:] * steps[:, :-1] < 0
-        assert 0.5 < turns.any(1).mean() and turns.sum(1).max() <= 2, "four pixels of room: it turns within eight frames, and not at once again"
+        assert turns.any(1).mean() > 0.5 and turns.sum(1).max() <= 2, "four pixels of room: it turns within eight frames, and not at once again"
 
 
 def test_an_epoch_is_a_piece_of_endless_passes():
@@ -115,7 +115,7 @@ def test_an_epoch_is_a_piece_of_endless_passes():
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize(("name", "channels", "count"), [("moving_mnist", 1, 11_500), ("emoji", 3, 279), ("radar", 1, None)])
+@pytest.mark.parametrize(("name", "channels", "count"), [("moving_mnist", 1, 11_000), ("emoji", 3, 279), ("radar", 1, None)])
 def test_clips_of_the_data_folder(name: str, channels: int, count: int | None):
     needed = {"moving_mnist": "mnist", "emoji": "animated_emoji", "radar": "radar_nowcast"}[name]
     if data.folder(needed) is None:
@@ -127,7 +127,7 @@ def test_clips_of_the_data_folder(name: str, channels: int, count: int | None):
     there = [{f.tobytes() for f in p.films[:, 0]} for p in parts]
     shared = [len(a & b) for a, b in ((there[0], there[1]), (there[0], there[2]), (there[1], there[2]))]
     assert shared == [0, 0, 0], "no part knows a first frame of another"
-    assert all(0 <= p.conditions.min() and p.conditions.max() < len(p.values) for p in parts)
+    assert all(p.conditions.min() >= 0 and p.conditions.max() < len(p.values) for p in parts)
     assert bars.energy(split.test.pixels()) > 0.01, "they move"
 
 

@@ -20,7 +20,7 @@ from edgekit.images import load_images
 
 FRAMES = 8
 SPLIT_SEED = 20  # of where digits begin and move, and of the order in which emoji are dealt out
-MNIST_PARTS = (10_000, 500, 1_000)  # digits, one clip each
+MNIST_PARTS = (10_000, 500, 500)  # digits, one clip each
 DIGITS = tuple("0123456789")
 EMOJI, EMOJI_SIDE, EMOJI_FRAMES = 279, 48, 16  # of the data set; every second frame is taken, in thirds of the side
 EMOJI_PARTS = (219, 30, 30)

@@ -117,7 +117,7 @@ class Fit:
             "real": ("Held-out clips", "what the films below were to say", part.pixels()),
             "continued": (f"Continued, {most} calls", known, continued(net, "own levels", most, part, PAIR, TEST_SEED)),
             "continued1": ("Continued, one call", f"{known}; the mean of what may follow", continued(net, "own levels", 1, part, PAIR, TEST_SEED)),
-            "between": (f"Interpolated, {most} calls", "the first and the last frame are given", continued(net, "own levels", most, part, ENDS, TEST_SEED)),
+            "between": (f"Interpolated, {most} calls", "both ends are given", continued(net, "own levels", most, part, ENDS, TEST_SEED)),
             "generated": (f"From nothing, {o.steps} calls", "asked for what the clips above show", opening.numpy()),
             "long": ("Long films", f"a film from nothing and {SEEN_TICKS} parts after it", torch.cat([opening, after], 1).numpy()),
         }  # fmt: skip

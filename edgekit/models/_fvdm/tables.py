@@ -16,14 +16,16 @@ Groups = Mapping[str, list[Outcome]]
 
 
 def tables(
-    outcomes: Sequence[Outcome], after: Mapping[str, float], between: Mapping[str, float], real: Mapping[str, float], seconds: Mapping[str, list[float]]
+    outcomes: Sequence[Outcome], after: Mapping[str, float], between: Mapping[str, float], real: Mapping[str, float],
+    seconds: Mapping[str, list[float]],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """after, between: errors of the bars as shares of copying and of blending; real: feature-FID floor and motion energy of test clips."""
     groups: dict[str, list[Outcome]] = {kind: [o for o in outcomes if o.kind == kind] for kind in NAMES}
     groups = {kind: found for kind, found in groups.items() if found}
     return [
-        _continuation(groups, after), _between(groups, between), _by_frame(groups), _free(groups, real), _long(groups), _by_seed(groups), _seconds(seconds)
-    ]
+        _continuation(groups, after), _between(groups, between), _by_frame(groups), _free(groups, real), _long(groups), _by_seed(groups),
+        _seconds(seconds),
+    ]  # fmt: skip
 
 
 def _calls(groups: Groups, what: str) -> list[list[Any]]:
@@ -76,10 +78,11 @@ def _free(groups: Groups, real: Mapping[str, float]) -> dict[str, Any]:
         rows.append([NAMES[kind], round(fid, 3), round(fid / real["fid"], 2), round(shown, 4), round(energy, 4)])
     rows.append(["real held-out clips", round(real["fid"], 3), 1.0, round(real["shown"], 4), round(real["energy"], 4)])
     return {
-        "title": f"Films from nothing, {CALLS[-1]} calls, mean over seeds", "columns": ["film", "feature-FID", "x floor", "shown", "motion"], "rows": rows,
+        "title": f"Films from nothing, {CALLS[-1]} calls, mean over seeds", "columns": ["film", "feature-FID", "x floor", "shown", "motion"],
+        "rows": rows,
         "caption": (
-            "Fréchet distance of the features of all frames to those of training frames, for as many films as there are held-out clips. shown: share of "
-            "films that show what was asked, to the feature network. motion: mean absolute difference of neighbouring frames."
+            "Fréchet distance of the features of all frames to those of training frames, for as many films as there are held-out clips. shown: "
+            "share of films that show what was asked, to the feature network. motion: mean absolute difference of neighbouring frames."
         ),
     }  # fmt: skip
 
@@ -94,9 +97,9 @@ def _long(groups: Groups) -> dict[str, Any]:
         "title": f"Long films: the last {LONG_ENDS} of {LONG_FRAMES} frames against the first {LONG_ENDS}",
         "columns": ["film", "seed", "means apart", "variance", "ink", "motion", "shows the same"], "rows": rows,
         "caption": (
-            f"At most {LONG_FILMS} films, each part knowing the last frames of the part before it. means apart: distance of the mean features of the last "
-            "frames from those of the first, over the length of the latter. variance (trace of the features' covariance), ink (mean brightness) and "
-            "motion: last over first. shows the same: share of films in which the feature network sees the same at both ends."
+            f"At most {LONG_FILMS} films, each part knowing the last frames of the part before it. means apart: distance of the mean features of the "
+            "last frames from those of the first, over the length of the latter. variance (trace of the features' covariance), ink (mean brightness) "
+            "and motion: last over first. shows the same: share of films in which the feature network sees the same at both ends."
         ),
     }  # fmt: skip
 
@@ -107,7 +110,8 @@ def _by_seed(groups: Groups) -> dict[str, Any]:
         for kind, found in groups.items() for o in found
     ]  # fmt: skip
     told = [*(f"continuation, {c} calls" for c in CALLS), *(f"interpolation, {c} calls" for c in CALLS)]
-    return {"title": "Every seed", "columns": ["film", "seed", *told, "feature-FID"], "rows": rows, "caption": "As above; noise differs between seeds too."}
+    columns = ["film", "seed", *told, "feature-FID"]
+    return {"title": "Every seed", "columns": columns, "rows": rows, "caption": "As above; noise differs between seeds too."}
 
 
 def _seconds(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
