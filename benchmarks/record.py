@@ -19,7 +19,8 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 BATCH = 200
-OWN_PAGES = ("tpgn_", "multi_fit_", "time_stepping_", "few_step_", "pso_", "time_shift_")  # results that docs/<family>.md shows
+OWN_PAGES = ("tpgn_", "multi_fit_", "time_stepping_", "few_step_", "pso_", "time_shift_", "unidiffuser_", "fvdm_", "diti_",
+             "latent_inversion_")  # results that docs/<family>.md shows
 
 
 def main() -> int:
@@ -95,8 +96,8 @@ def table(results: list[dict[str, Any]]) -> str:
     """docs/results.md."""
     lines = ["# Results", "", "Drawn by `python benchmarks/record.py --table` from the JSON files in `benchmarks/`; nothing is typed.", ""]
     lines += ["Forecasting, clinical series, time-stepping, diffusion and voice conversion have pages of their own: [tpgn.md](tpgn.md),"]
-    others = ("multi_fit", "time_stepping", "few_step", "stream_voice")
-    lines += [f"{', '.join(f'[{n}.md]({n}.md)' for n in others)}.", ""]
+    others = ("multi_fit", "time_stepping", "few_step", "unidiffuser", "fvdm", "diti", "latent_inversion", "stream_voice")
+    lines += [f"{', '.join(f'[{n}.md]({n}.md)' for n in others[:4])},", f"{', '.join(f'[{n}.md]({n}.md)' for n in others[4:])}.", ""]
     for data in results:
         if "rows" in data:
             lines += deployed(data)

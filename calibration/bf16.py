@@ -41,10 +41,10 @@ class Bf16(Calibrator):
             graphs = {n: dataclasses.replace(g, probes=()) for n, g in source.manifest.graphs.items()}
             manifest = dataclasses.replace(
                 source.manifest, precision="bf16", graphs=graphs, details=details, allowed=allowed, golden=floors.note(source), lineage=lineage,
-                files={},
+                files={}, tasks=floors.task_programs(source),
             )  # fmt: skip
             own = [n for n in source.manifest.files if not n.startswith(("golden", "tensors")) and "/" not in n]
-            with new_bundle(folder, manifest, floors.goldens(source), source.tensors()) as draft:
+            with new_bundle(folder, manifest, floors.goldens(source), source.tensors(), floors.task_goldens(source)) as draft:
                 for name in own:
                     shutil.copy2(source.folder / name, draft / name)
                 copy_prepares(source, manifest, draft)

@@ -44,15 +44,19 @@ class Half(Calibrator):
             return done
         graphs = {n: dataclasses.replace(g, probes=()) for n, g in source.manifest.graphs.items()}
         # Spikes and decisions of a rounded network are other ones: what is left of the answers is measured.
-        measured = bool(source.manifest.probes) or decides(source.manifest)
+        tasks = [source.of_task(n) for n in source.manifest.tasks]
+        measured = bool(source.manifest.probes) or any(decides(b.manifest) for b in (source, *tasks))
         made = {n: _Converted(onnx.load(source.graph(n))).model() for n in graphs}
 
         def write(folder: Path, floors: Kept) -> Bundle:
             rounded = Allowed(score_drop=max(SCORE_DROP, source.manifest.allowed.score_drop), sqnr_db=floors.sqnr_db, same_share=floors.same_share)
             allowed = rounded if measured else _limits(source, float(options["tolerance"]))
-            note = floors.note(source)
-            manifest = dataclasses.replace(source.manifest, precision="f16", graphs=graphs, allowed=allowed, golden=note, lineage=lineage, files={})
-            with new_bundle(folder, manifest, floors.goldens(source), source.tensors()) as draft:
+            limits = {b.task: dataclasses.replace(source.manifest.tasks[b.task], allowed=_limits(b, float(options["tolerance"]))) for b in tasks}
+            manifest = dataclasses.replace(
+                source.manifest, precision="f16", graphs=graphs, allowed=allowed, golden=floors.note(source), lineage=lineage, files={},
+                tasks=floors.task_programs(source) if measured else limits,
+            )  # fmt: skip
+            with new_bundle(folder, manifest, floors.goldens(source), source.tensors(), floors.task_goldens(source)) as draft:
                 for name, graph in graphs.items():
                     (draft / graph.file).write_bytes(made[name].SerializeToString(deterministic=True))
                 copy_prepares(source, manifest, draft)

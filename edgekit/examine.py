@@ -10,7 +10,7 @@ from typing import Any
 from edgekit import layers, registry, remote, roofline, spiking_net
 from edgekit import recipe as recipes
 from edgekit import target as targets
-from edgekit.bundle import EVIDENCE, Bundle
+from edgekit.bundle import Bundle
 from edgekit.compare import Comparison
 from edgekit.compare import compare as compare_bundles
 from edgekit.device_estimate import DeviceEstimate
@@ -41,6 +41,8 @@ def verify(bundle: Bundle, runtime: str = "", score_limit: int | None = None) ->
     bundle.write_evidence(f"verify-{name}", found.to_json())
     for inner, said in found.prepares.items():
         bundle.preparation(inner).write_evidence(f"verify-{name}", said)
+    for task, said in found.tasks.items():
+        bundle.of_task(task).write_evidence(f"verify-{name}", said)
     return found
 
 
@@ -77,7 +79,7 @@ def profile(
     found = profile_bundle(bundle, request, target=device.name, meter=meter or device.meter, progress=progress)
     name = evidence_name(request)
     bundle.write_evidence(f"profile-{name}", found.measurement.to_json())
-    write_tensors(bundle.folder / EVIDENCE / f"samples-{name}.safetensors", found.samples, {"bundle_sha256": bundle.sha256})
+    write_tensors(bundle.evidence / f"samples-{name}.safetensors", found.samples, {"bundle_sha256": bundle.sha256})
     return found.measurement
 
 
@@ -109,7 +111,7 @@ def estimate_on(bundle: Bundle, names: Sequence[str], others: Sequence[Bundle] =
 
     others: bundles whose measurements narrow the estimate (roofline.py). EdgekitError when the graphs cannot be counted.
     """
-    known = [m for other in others if other.sha256 != bundle.sha256 for m in roofline.evidence_of(other)]
+    known = [m for other in others if (other.sha256, other.task) != (bundle.sha256, bundle.task) for m in roofline.evidence_of(other)]
     own = roofline.evidence_of(bundle)
     found = []
     for target in map(targets.load, names):
@@ -126,7 +128,7 @@ def estimate_on(bundle: Bundle, names: Sequence[str], others: Sequence[Bundle] =
 
 def estimate_here(bundles: Sequence[Bundle]) -> None:
     """Of each bundle what this machine was estimated to take, the others narrowing it, and its error; stored."""
-    for bundle in bundles:
+    for bundle in (b.of_task(n) for b in bundles for n in ("", *b.manifest.tasks)):
         try:
             found = estimate_on(bundle, [targets.which_target().target], bundles)
         except EdgekitError:
@@ -213,9 +215,19 @@ def deployed(
                 profile(bundle, asked)
             if n == 1 and name in LAYERED and bundle.read_evidence(f"layers-{name}-1") is None:
                 profile_layers(bundle, asked)
+        if timed:
+            _profile_tasks(bundle, dataclasses.replace(request, runtime=name, threads=1))
     if bundle.read_evidence("estimate") is None:
         estimates = [dataclasses.asdict(e) for e in estimate(bundle, trained)]
         bundle.write_evidence("estimate", {"estimates": estimates})
+
+
+def _profile_tasks(bundle: Bundle, request: Request) -> None:
+    """Time every other task that was not timed yet."""
+    for name in bundle.manifest.tasks:
+        view = bundle.of_task(name)
+        if view.read_evidence(f"profile-{evidence_name(request)}") is None:
+            profile(view, request)
 
 
 def estimate(bundle: Bundle, trained: Trained) -> list[Estimate]:

@@ -70,6 +70,6 @@ class Opened:
         self.close()
 
 
-def open(folder: Path | str, runtime: str = "", threads: int = 0) -> Opened:  # noqa: A001
-    """A bundle, checked file by file, on an engine (default: its format's own)."""
-    return Opened(open_bundle(folder), runtime, threads)
+def open(folder: Path | str, runtime: str = "", threads: int = 0, task: str = "") -> Opened:  # noqa: A001
+    """A bundle, checked file by file, on an engine (default: its format's own). task: which of its programs, where it has several."""
+    return Opened(open_bundle(folder).of_task(task), runtime, threads)

@@ -63,6 +63,10 @@ class Labelled:
         """The first `limit` inputs of the calibration file, without labels."""
         return {n: v[:limit] for n, v in self._arrays(model, "calibration").items() if n != LABELS}
 
+    def task_samples(self, model: Model, task: str, limit: int) -> dict[str, np.ndarray]:
+        """EdgekitError: a model of a user's own has one program."""
+        raise EdgekitError(f"this model came without data of the task '{task}'")
+
     def held_out(self, model: Model, limit: int) -> dict[str, np.ndarray]:
         """The first `limit` inputs of the test file, without labels."""
         return {n: v[:limit] for n, v in self._arrays(model, "test").items() if n != LABELS}

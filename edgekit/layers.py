@@ -1,6 +1,6 @@
 """Where the time of one inference goes, layer by layer, measured in a fresh process and held against this machine's roof.
 
-The process is `python -m edgekit.layers BUNDLE RUNTIME THREADS`; nothing is stored.
+The process is `python -m edgekit.layers BUNDLE RUNTIME THREADS [TASK]`; nothing is stored.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def profile_layers(bundle: Bundle, runtime: str, threads: int = 1) -> LayerProfi
 
     EdgekitError when the engine gives no such profile, or the process fails.
     """
-    arguments = [str(bundle.folder.absolute()), runtime, str(threads)]
+    arguments = [str(bundle.folder.absolute()), runtime, str(threads), *filter(None, [bundle.task])]
     told = own_process.ask("edgekit.layers", arguments, f"profiling the layers of {bundle.label} on {runtime}", LIMIT_S)
     found: LayerProfile = fill(LayerProfile, told, "profile by layer")
     measured = probe(threads)
@@ -84,9 +84,9 @@ def runs_for(once: Callable[[], None]) -> int:
     return max(LEAST, min(MOST, int(SECONDS * 1e6 / max(taken_us(once, 3), 1.0))))
 
 
-def work(folder: str, runtime: str, threads: int) -> LayerProfile:
+def work(folder: str, runtime: str, threads: int, task: str = "") -> LayerProfile:
     """Profile in this process; without a roof."""
-    bundle, part = open_bundle(folder), registry.find(Runtime, runtime)
+    bundle, part = open_bundle(folder).of_task(task), registry.find(Runtime, runtime)
     if type(part).layers is Runtime.layers:
         part.layers(bundle, {}, threads, 0)
     if threads == 1:
@@ -101,10 +101,10 @@ def work(folder: str, runtime: str, threads: int) -> LayerProfile:
 
 
 def main(arguments: list[str]) -> int:
-    """BUNDLE RUNTIME THREADS; one JSON line on stdout."""
-    folder, runtime, threads = arguments
+    """BUNDLE RUNTIME THREADS [TASK]; one JSON line on stdout."""
+    folder, runtime, threads, *task = arguments
     try:
-        found = work(folder, runtime, int(threads))
+        found = work(folder, runtime, int(threads), *task)
     except EdgekitError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from edgekit.bundle import Allowed, Bundle, Golden, GoldenNote, GraphFile, Lineage, Manifest, Model
+from edgekit.bundle import Allowed, Bundle, Golden, GoldenNote, GraphFile, Lineage, Manifest, Model, TaskProgram
 from edgekit.errors import EdgekitError
 from edgekit.layer_profile import LayerProfile
 from edgekit.measurement import Progress, silent
@@ -60,6 +60,8 @@ class Trained(ABC):
     model: Model | None
     allowed: Allowed  # of the f32 export
     golden_note: GoldenNote
+    task_name: str = ""  # of its own program, where it has other tasks too
+    tasks: Mapping[str, TaskProgram] = {}  # those others: programs over the same graphs and tensors
     prepares: Mapping[str, Trained] = {}  # what makes inputs of this one once, from something else: a voice from a sound
 
     def module(self, graph: str = "main") -> torch.nn.Module:
@@ -78,6 +80,10 @@ class Trained(ABC):
     def goldens(self) -> Sequence[Golden]:
         """Inputs and the answers of the model itself (not of the exported form); a second entry has other free sizes."""
 
+    def task_goldens(self) -> Mapping[str, Sequence[Golden]]:
+        """goldens() of every other task."""
+        return {}
+
     def spiking_net(self) -> SpikingNet:
         """The network as populations of threshold neurons; EdgekitError for a family that has none."""
         raise EdgekitError(f"'{self.name}' is not a one-timestep spiking network; formats nir and lava take only those")
@@ -89,7 +95,7 @@ def manifest_of(source: Trained, fmt: str, file_names: Mapping[str, str], lineag
     return Manifest(
         name=source.name, format=fmt, precision="f32", signature=source.signature, graphs=graphs, program=source.program,
         golden=source.golden_note, model=source.model, allowed=source.allowed, lineage=lineage,
-        prepares=tuple(source.prepares),
+        prepares=tuple(source.prepares), task=source.task_name, tasks=source.tasks,
     )  # fmt: skip
 
 
@@ -119,6 +125,10 @@ class Family(Part):
     @abstractmethod
     def samples(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
         """At most `limit` inputs that are none of the test data, and best none that was trained on: what calibrators look at."""
+
+    def task_samples(self, model: Model, task: str, limit: int) -> Mapping[str, np.ndarray]:
+        """What samples() gives, as the inputs of another task of the bundle."""
+        raise EdgekitError(f"family {model.family} has no samples of the task '{task}'")
 
     @abstractmethod
     def held_out(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:

@@ -28,6 +28,7 @@ class Request:
     processes: int = 5
     scenario: ScenarioName = "single"
     rate_hz: float = 0.0  # poisson: arrivals a second (0: half of what it can do); stream: samples of the signal a second
+    task: str = ""  # which program of the bundle; empty: its own
     energy_seconds: float = 3.0  # window of back-to-back inferences under a meter; idle before and after: a third each
 
     def __post_init__(self) -> None:

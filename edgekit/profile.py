@@ -116,7 +116,7 @@ def measured_energy(bundle: Bundle, request: Request, meter: str = "auto", tree:
 def child(bundle: Bundle, request: Request, rest: Sequence[str]) -> dict[str, Any]:
     """Run edgekit/profile_child.py; what it says. EdgekitError with its own sentence when it fails."""
     limit_s = CHILD_LIMIT_S + request.seconds + 2 * request.energy_seconds
-    arguments = [str(bundle.folder.absolute()), json.dumps(request.to_json()), *rest]
+    arguments = [str(bundle.folder.absolute()), json.dumps({**request.to_json(), "task": bundle.task}), *rest]
     return own_process.ask("edgekit.profile_child", arguments, f"profiling {bundle.label} on {request.runtime}", limit_s)
 
 

@@ -42,7 +42,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2): a killed parent leaves no process behind that 
 
 def work(folder: str, request: Request, share: int, samples: Path) -> dict[str, Any]:
     """Time one process's share of `request`; the facts. The samples go to a file. Pins itself when threads is 1."""
-    bundle, runtime = open_bundle(folder), registry.find(Runtime, request.runtime)
+    bundle, runtime = open_bundle(folder).of_task(request.task), registry.find(Runtime, request.runtime)
     core = pin() if request.threads == 1 else None
     with ExitStack() as stack:
         start = time.monotonic_ns()
@@ -74,7 +74,7 @@ def work(folder: str, request: Request, share: int, samples: Path) -> dict[str, 
 
 def work_for_meter(folder: str, request: Request) -> dict[str, Any]:
     """Idle, back to back for `energy_seconds`, idle: the three spans in monotonic ns and the number of inferences."""
-    bundle, runtime = open_bundle(folder), registry.find(Runtime, request.runtime)
+    bundle, runtime = open_bundle(folder).of_task(request.task), registry.find(Runtime, request.runtime)
     core = pin() if request.threads == 1 else None
     with ExitStack() as stack:
         session = stack.enter_context(runtime.open(bundle, threads=request.threads))

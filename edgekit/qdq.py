@@ -133,7 +133,11 @@ def ranges_of(model: Any, batches: Iterable[Arrays], method: str, symmetric: boo
         made = calibrate.create_calibrator(
             str(Path(folder) / "model.onnx"), _operators(), str(Path(folder) / "augmented.onnx"), kinds[method], extra_options=extra
         )
-        made.collect_data(_Reader(iter(batches)))
+        alike: dict[tuple[Any, ...], list[Arrays]] = {}
+        for batch in batches:
+            alike.setdefault(tuple((n, v.shape) for n, v in sorted(batch.items())), []).append(batch)
+        for group in alike.values():  # the calibrator stacks what it is given at once; tasks of one graph may differ in their batch
+            made.collect_data(_Reader(iter(group)))
         return made.compute_data()
 
 

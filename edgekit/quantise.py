@@ -82,12 +82,23 @@ class Trials:
         self.always_float = _state_nodes(self.models, source.manifest.program).union(self.untrained, *around)
         weighted = {n for _, n in self.nodes}
         self.weightless = {n.name for m in self.models.values() for n in m.graph.node} - weighted
-        self._calls = record(source, self.calibration)
+        self._calls = self._recorded()
         self._ranges: dict[tuple[str, str], dict[str, Any]] = {}
         self.judged = self._judges(self.held_back) if decides(source.manifest) else {}
         self._graph_trials: dict[Any, GraphTrial] = {}
         self.expected = {} if self.judged else self.answers(source, self.held_back)
         self._kept: dict[str, Any] = json.loads(cache.read_text()) if cache is not None and cache.is_file() else {}
+
+    def _recorded(self) -> dict[str, list[dict[str, np.ndarray]]]:
+        """What each graph is given over the calibration samples, of all tasks: the ranges are those of all that the graphs do."""
+        model, found = self.source.manifest.model, record(self.source, self.calibration)
+        assert model is not None
+        for name in self.source.manifest.tasks:
+            view = self.source.of_task(name)
+            samples = self.task.task_samples(model, name, SAMPLES)
+            for graph, calls in record(view, self._batches(dict(samples), view)).items():
+                found[graph] = found[graph] + calls
+        return found
 
     def _judges(self, batches: list[dict[str, np.ndarray]]) -> dict[str, JudgedGraph]:
         """The graphs that have something to quantise, with what the float program gives them over the batches."""
@@ -115,8 +126,8 @@ class Trials:
 
     def write(self, choice: Choice, out: Path, manifest: Manifest, kept: Kept = NOTHING_KEPT) -> Bundle:
         """The bundle of a form, with the golden answers of `kept`."""
-        manifest = dataclasses.replace(manifest, golden=kept.note(self.source))
-        with new_bundle(out, manifest, kept.goldens(self.source), self.source.tensors()) as draft:
+        manifest = dataclasses.replace(manifest, golden=kept.note(self.source), tasks=kept.task_programs(self.source))
+        with new_bundle(out, manifest, kept.goldens(self.source), self.source.tensors(), kept.task_goldens(self.source)) as draft:
             for name, graph in self.graphs(choice).items():
                 (draft / manifest.graphs[name].file).write_bytes(_unnamed(graph, self._prefix[name]).SerializeToString(deterministic=True))
             for name in self.left_float:
@@ -244,10 +255,11 @@ class Trials:
         first = self.source.manifest.signature.inputs[0].shape
         return bool(first) and isinstance(first[0], str)
 
-    def _batches(self, arrays: Arrays) -> list[dict[str, np.ndarray]]:
-        first = self.source.manifest.signature.inputs[0].shape
+    def _batches(self, arrays: Arrays, view: Bundle | None = None) -> list[dict[str, np.ndarray]]:
+        """Samples as the inputs of the bundle's own program, or of the task `view`, BATCH at a time where the batch is free."""
+        first = (view or self.source).manifest.signature.inputs[0].shape
         count = len(next(iter(arrays.values())))
-        size = min(BATCH, count) if self._free_batch() else int(first[0]) if first else 1
+        size = min(BATCH, count) if first and isinstance(first[0], str) else int(first[0]) if first else 1
         whole = count - count % size  # onnxruntime's histograms want batches of one size
         runtime = registry.find(Runtime, "onnxruntime")
         cut = [{n: np.ascontiguousarray(v[at : at + size]) for n, v in arrays.items()} for at in range(0, whole, size)]

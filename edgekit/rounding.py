@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekit import registry
 from edgekit.agreement import agreement, comparable, may_differ
-from edgekit.bundle import Bundle, Golden, GoldenNote
+from edgekit.bundle import Allowed, Bundle, Golden, GoldenNote, TaskProgram
 from edgekit.errors import EdgekitError
 from edgekit.late_start import late_start
 from edgekit.parts import Runtime
@@ -33,11 +33,22 @@ class Kept:
     same_share: Mapping[str, float] = field(default_factory=dict)  # whole-number output that may differ -> share of equal places
     late: Golden | None = None  # a golden answer more (late_start.py)
     max_abs: Mapping[str, float] = field(default_factory=dict)  # float output -> its largest difference, of the same places
+    tasks: Mapping[str, Kept] = field(default_factory=dict)  # of every other task
 
     def goldens(self, source: Bundle) -> list[Golden]:
         """The golden answers of what is made from the float bundle `source`: inner spikes of a rounded network are other ones."""
         own = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]
         return own if self.late is None else [*own, self.late]
+
+    def task_goldens(self, source: Bundle) -> dict[str, list[Golden]]:
+        """goldens() of every other task."""
+        return {n: self.tasks.get(n, Kept()).goldens(source.of_task(n)) for n in source.manifest.tasks}
+
+    def task_programs(self, source: Bundle) -> dict[str, TaskProgram]:
+        """The other tasks of `source`, held to what is kept of them."""
+        kept = {n: self.tasks.get(n, Kept()) for n in source.manifest.tasks}
+        allowed = {n: Allowed(sqnr_db=k.sqnr_db, same_share=k.same_share) for n, k in kept.items()}
+        return {n: dataclasses.replace(t, allowed=allowed[n]) for n, t in source.manifest.tasks.items()}
 
     def note(self, source: Bundle) -> GoldenNote:
         """Where they come from."""
@@ -49,7 +60,8 @@ class Kept:
     def floors(self) -> Kept:
         """What another engine is held to."""
         shares = {n: round(max(0.0, 1 - MORE * (1 - s) - FEW), 4) for n, s in self.same_share.items()}
-        return Kept({n: db - FLOOR_DB for n, db in self.sqnr_db.items()}, shares, self.late, self.max_abs)
+        tasks = {n: k.floors() for n, k in self.tasks.items()}
+        return Kept({n: db - FLOOR_DB for n, db in self.sqnr_db.items()}, shares, self.late, self.max_abs, tasks)
 
 
 def with_floors(source: Bundle, write: Callable[[Path, Kept], Bundle], out: Path, runtime: str) -> Bundle:
@@ -73,7 +85,7 @@ def with_floors(source: Bundle, write: Callable[[Path, Kept], Bundle], out: Path
 
 
 def kept_of(source: Bundle, bundle: Bundle, runtime: str) -> Kept:
-    """What a form of `source` keeps of its golden answers on an engine, the late one included; MOST_DB where it is more."""
+    """What a form of `source` keeps of its golden answers on an engine, the late one included; MOST_DB where it is more. Of its tasks too."""
     manifest, free = bundle.manifest, may_differ(bundle.manifest)
     worst = {t.name: MOST_DB for t in manifest.signature.outputs if t.dtype.startswith("float")}
     shares, most = dict.fromkeys(free, 1.0), dict.fromkeys(worst, 0.0)
@@ -88,4 +100,5 @@ def kept_of(source: Bundle, bundle: Bundle, runtime: str) -> Kept:
                     worst[name] = min(db, sqnr_db(y, z))
                     most[name] = max(most[name], float(np.abs(y.astype(np.float64) - z).max(initial=0.0)))
             shares = {n: min(s, found.shares[n]) for n, s in shares.items()} if found else shares
-    return Kept(worst, shares, late, most)
+    tasks = {n: kept_of(source.of_task(n), bundle.of_task(n), runtime) for n in manifest.tasks}
+    return Kept(worst, shares, late, most, tasks)

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekit import files, labelled, registry
 from edgekit import recipe as recipes
-from edgekit.bundle import EVIDENCE, Bundle, open_bundle
+from edgekit.bundle import Bundle, open_bundle
 from edgekit.device_estimate import DeviceEstimate
 from edgekit.errors import Broken, EdgekitError
 from edgekit.estimate import Estimate
@@ -20,7 +20,7 @@ from edgekit.measurement import Measurement
 from edgekit.parts import Runtime
 from edgekit.process_run import COLUMNS
 from edgekit.report import JSON, candidates
-from edgekit.report.data import BundleRow, FamilyTable, Picture, Run, TrainingRow, VerificationRow
+from edgekit.report.data import BundleRow, FamilyTable, Picture, Run, TaskRow, TrainingRow, VerificationRow
 from edgekit.report.perfetto import Samples
 from edgekit.route import runtimes_of
 
@@ -99,7 +99,7 @@ def read_samples(out: Path) -> dict[tuple[str, int], Samples]:
 def _samples(bundle: Bundle, name: str) -> Samples | None:
     from safetensors import SafetensorError, safe_open
 
-    path = bundle.folder / EVIDENCE / f"{name}.safetensors"
+    path = bundle.evidence / f"{name}.safetensors"
     try:
         with safe_open(path, framework="np") as file:
             if (file.metadata() or {}).get("bundle_sha256") != bundle.sha256:
@@ -113,7 +113,7 @@ def _samples(bundle: Bundle, name: str) -> Samples | None:
 
 def _evidence(bundle: Bundle, prefix: str) -> dict[str, dict[str, Any]]:
     """Name -> content of the findings of one sort that belong to exactly this bundle."""
-    names = sorted(p.stem for p in (bundle.folder / EVIDENCE).glob(f"{prefix}-*.json"))
+    names = sorted(p.stem for p in bundle.evidence.glob(f"{prefix}-*.json"))
     return {n: data for n in names if (data := bundle.read_evidence(n))}
 
 
@@ -127,7 +127,6 @@ def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
         return tuple(of(data) for data in _evidence(bundle, prefix).values())
 
     stored = bundle.read_evidence("estimate") or {"estimates": []}
-    devices = bundle.read_evidence("device-estimate") or {"estimates": []}
     return BundleRow(
         label=bundle.label, format=bundle.manifest.format, precision=bundle.manifest.precision,
         folder=str(bundle.folder.relative_to(out)), sha256=bundle.sha256,
@@ -137,9 +136,22 @@ def _bundle_row(bundle: Bundle, out: Path) -> BundleRow:
         imported=read("imported", lambda data: Measurement.from_json({k: v for k, v in data.items() if k != "imported"})),
         estimates=tuple(recipes.fill(Estimate, e, "estimate") for e in stored["estimates"]),
         layers=read("layers", _layer_profile),
-        device_estimates=tuple(recipes.fill(DeviceEstimate, e, "estimate of a device") for e in devices["estimates"]),
+        device_estimates=_device_estimates(bundle),
         model=bundle.manifest.name, steps=bundle.manifest.model.steps if bundle.manifest.model else None,
+        task=bundle.manifest.task, tasks=tuple(_task_row(bundle.of_task(n)) for n in bundle.manifest.tasks),
     )  # fmt: skip
+
+
+def _task_row(view: Bundle) -> TaskRow:
+    return TaskRow(
+        name=view.task, verifications=tuple(VerificationRow.from_json(d) for d in _evidence(view, "verify").values()),
+        measurements=tuple(Measurement.from_json(d) for d in _evidence(view, "profile").values()), device_estimates=_device_estimates(view),
+    )  # fmt: skip
+
+
+def _device_estimates(bundle: Bundle) -> tuple[DeviceEstimate, ...]:
+    stored = bundle.read_evidence("device-estimate") or {"estimates": []}
+    return tuple(recipes.fill(DeviceEstimate, e, "estimate of a device") for e in stored["estimates"])
 
 
 def _quantisation_notes(bundle: Bundle) -> list[str]:

@@ -21,6 +21,9 @@ class Task(Protocol):
     def samples(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
         """At most `limit` inputs that are like those in use, and none of the test data."""
 
+    def task_samples(self, model: Model, task: str, limit: int) -> Mapping[str, np.ndarray]:
+        """What samples gives, as the inputs of another task of the bundle."""
+
     def held_out(self, model: Model, limit: int) -> Mapping[str, np.ndarray]:
         """At most `limit` inputs of the test data, to look at and never to decide by."""
 

@@ -45,6 +45,7 @@ class Verification:
     chunks_compared: float | None = None  # share of chunks before the first that differs, in which all else was compared
     pieces_equal: int = 0  # of SPLITS runs of a stream: again, and in pieces of random sizes
     prepares: Mapping[str, Any] = field(default_factory=dict)  # preparation -> what its own verification says; failures count above
+    tasks: Mapping[str, Any] = field(default_factory=dict)  # other task -> the same
 
     @property
     def passed(self) -> bool:
@@ -66,9 +67,10 @@ def verify(bundle: Bundle, runtime: Runtime, score_limit: int | None = None) -> 
     """Run the golden inputs and the family's test data; score_limit 0 leaves the score out.
 
     With probes every inner tensor is looked at; without, buffers are bound and states stay in the engine. Both ways must
-    give the golden answers. Preparations are verified as bundles of their own, without a score.
+    give the golden answers. Preparations and other tasks are verified as bundles of their own, without a score.
     """
     prepares = {n: verify(bundle.preparation(n), runtime, 0) for n in bundle.manifest.prepares}
+    tasks = {n: verify(bundle.of_task(n), runtime, 0) for n in bundle.manifest.tasks}
     goldens = bundle.goldens()
     with ExitStack() as stack:
         plain = stack.enter_context(runtime.open(bundle))
@@ -87,10 +89,11 @@ def verify(bundle: Bundle, runtime: Runtime, score_limit: int | None = None) -> 
             f"allowed is a loss of {allowed.score_drop:g}"
         )
     found.failures += [f"preparation '{n}': {failure}" for n, v in prepares.items() for failure in v.failures]
+    found.failures += [f"task '{n}': {failure}" for n, v in tasks.items() for failure in v.failures]
     return Verification(
         runtime=runtime.version(), score=score, score_reference=reference, score_samples=samples, note=note,
         golden_samples=sum(_samples(g) for g in goldens), pieces_equal=pieces, prepares={n: v.to_json() for n, v in prepares.items()},
-        **found.fields(),
+        tasks={n: v.to_json() for n, v in tasks.items()}, **found.fields(),
     )  # fmt: skip
 
 

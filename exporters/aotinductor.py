@@ -46,7 +46,7 @@ class AotInductor(Exporter):
         graphs = {n: dataclasses.replace(g, probes=()) for n, g in base.graphs.items()}  # inner tensors are compiled away
         manifest = dataclasses.replace(base, graphs=graphs, details=details)
         goldens = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]
-        with new_bundle(out, manifest, goldens, source.tensors) as draft:
+        with new_bundle(out, manifest, goldens, source.tensors, source.task_goldens()) as draft:
             for name, graph in graphs.items():
                 _compile(source, name, device, draft / graph.file)
             export_prepares(self, source, draft, options)

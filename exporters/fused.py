@@ -21,7 +21,8 @@ FILE = "model.onnx"
 
 
 class Fused(Exporter):
-    """From an ONNX bundle whose program is one phase of `steps` (docs/bundle-format.md, section 6)."""
+    """From an ONNX bundle whose own program is one phase of `steps` (docs/bundle-format.md, section 6). Other tasks are left behind: the
+    unrolled graph says nothing of them."""
 
     needs = ("onnx",)
     format = "onnx"
@@ -52,7 +53,7 @@ class Fused(Exporter):
         graph = GraphFile(FILE, Signature(tuple(made.inputs), source.manifest.signature.outputs), probes)
         manifest = dataclasses.replace(
             source.manifest, variant="fused", graphs={"main": graph}, program=Program((once,), source.manifest.program.seed),
-            lineage=lineage, files={},
+            lineage=lineage, files={}, tasks={},
         )  # fmt: skip
         with new_bundle(out, manifest, [_by_step(g) for g in source.goldens()]) as draft:
             (draft / FILE).write_bytes(model.SerializeToString(deterministic=True))

@@ -57,7 +57,7 @@ class Onnx(Exporter):
         fixed = {} if own else {n: untrained(p, source.module(n)) for n, p in made.items()}
         details = {"untrained": {n: nodes for n, nodes in fixed.items() if nodes}} if any(fixed.values()) else {}
         manifest = dataclasses.replace(manifest_of(source, "onnx", names, lineage), details=details)
-        with new_bundle(out, manifest, source.goldens(), source.tensors) as draft:
+        with new_bundle(out, manifest, source.goldens(), source.tensors, source.task_goldens()) as draft:
             for graph, file in names.items():
                 (draft / file).write_bytes(made[graph].SerializeToString(deterministic=True))
             export_prepares(self, source, draft, options)

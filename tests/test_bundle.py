@@ -99,7 +99,7 @@ def changed(bundle: Bundle, **values: object) -> Path:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format_version": 2}, "bundle format 2, this edgekit reads 3"),
+        ({"format_version": 3}, "bundle format 3, this edgekit reads 4"),
         ({"surprise": 1}, "surprise"),
         ({"name": 7}, "'name' must be str, found 7"),
         ({"program": {"phases": []}}, "program must be an object of seed, phases"),

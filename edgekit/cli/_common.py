@@ -17,6 +17,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print exactl
 formats_option = click.option(
     "--formats", default="", help="Comma-separated, as in onnx,openvino,nir,nir:int8,lava. Default: the recipe's."
 )
+task_option = click.option("--task", default="", metavar="NAME", help="Which program of a bundle that has several. Default: its own.")
 missing_option = click.option(
     "--allow-missing", is_flag=True, help="Go on without the runtimes that are not installed; the report names them."
 )

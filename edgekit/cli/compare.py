@@ -7,16 +7,18 @@ from typing import Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json, progress_bar, request_options
+from edgekit.cli._common import folder_argument, json_option, print_json, progress_bar, request_options, task_option
 
 
 @click.command("compare")
 @folder_argument("a")
 @folder_argument("b")
+@task_option
 @request_options
+@click.option("--task-b", default="", metavar="NAME", help="The task of B, where it is not that of A.")
 @click.option("--runtime-b", default="", help="The engine of B, where it is not that of A or the format's own.")
 @json_option
-def command(a: Path, b: Path, runtime_b: str, as_json: bool, **asked: Any) -> None:
+def command(a: Path, b: Path, task: str, task_b: str, runtime_b: str, as_json: bool, **asked: Any) -> None:
     """Which of two verified bundles is faster here: fresh processes in turns (A B B A), the ratio and its interval.
 
     A and B may be the same bundle with --runtime and --runtime-b. --seconds is for each of the two.
@@ -26,7 +28,7 @@ def command(a: Path, b: Path, runtime_b: str, as_json: bool, **asked: Any) -> No
     from edgekit import examine
     from edgekit.bundle import open_bundle
 
-    first, second = open_bundle(a), open_bundle(b)
+    first, second = open_bundle(a).of_task(task), open_bundle(b).of_task(task_b or task)
     request = examine.request(**asked)
     other = dataclasses.replace(request, runtime=runtime_b or (request.runtime if second.manifest.format == first.manifest.format else ""))
     with progress_bar(as_json) as progress:

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json
+from edgekit.cli._common import folder_argument, json_option, print_json, task_option
 
 
 @click.command("estimate")
 @folder_argument("bundle")
+@task_option
 @click.option("--target", "names", multiple=True, help="A device, see `edgekit targets`; may be given again. Default: all.")
 @click.option("--like", multiple=True, type=click.Path(path_type=Path), help="A bundle that was profiled on that device: three narrow the estimate.")
 @click.option("--why", is_flag=True, help="Also every figure that went in, with its source.")
 @json_option
-def command(bundle: Path, names: tuple[str, ...], like: tuple[Path, ...], why: bool, as_json: bool) -> None:
+def command(bundle: Path, task: str, names: tuple[str, ...], like: tuple[Path, ...], why: bool, as_json: bool) -> None:
     """What one inference of BUNDLE would take on devices that did not run it: low, middle and high, never a measurement."""
     import dataclasses
 
@@ -23,7 +24,7 @@ def command(bundle: Path, names: tuple[str, ...], like: tuple[Path, ...], why: b
     from edgekit.bundle import open_bundle
     from edgekit.report.numbers import significant
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle).of_task(task)
     wanted = names or tuple(n for n in target.names() if not target.load(n).probed)
     found = examine.estimate_on(opened, wanted, [open_bundle(p) for p in like])
     if as_json:

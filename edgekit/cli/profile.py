@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json, progress_bar, request_options
+from edgekit.cli._common import folder_argument, json_option, print_json, progress_bar, request_options, task_option
 
 if TYPE_CHECKING:
     from edgekit.layer_profile import LayerProfile
@@ -18,6 +18,7 @@ LAYERS_SHOWN = 12
 
 @click.command("profile")
 @folder_argument("bundle")
+@task_option
 @request_options
 @click.option("--meter", default="", help="An energy meter, see `edgekit parts`; none = do not measure. Default: the target's.")
 @click.option("--target", default="", help="What the machine is, see `edgekit targets`. Default: what it is recognised as, else host.")
@@ -26,8 +27,8 @@ LAYERS_SHOWN = 12
 @click.option("--fleet", type=click.Path(path_type=Path), default=None, help="TOML file of devices, for --on NAME.")
 @click.option("--strict", is_flag=True, help="Exit code 1 unless the verdict is VALID.")
 @json_option
-def command(
-    bundle: Path, meter: str, target: str, layers: bool, on: str, fleet: Path | None, strict: bool, as_json: bool, **asked: Any
+def command(  # noqa: PLR0913, PLR0917 - the options of the command
+    bundle: Path, task: str, meter: str, target: str, layers: bool, on: str, fleet: Path | None, strict: bool, as_json: bool, **asked: Any
 ) -> int:
     """Time a verified BUNDLE in several fresh processes, here or on a device, and say whether the figures can be trusted.
 
@@ -39,7 +40,7 @@ def command(
     from edgekit.bundle import open_bundle
     from edgekit.errors import EdgekitError
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle).of_task(task)
     request = examine.request(**asked)
     by_layer = None
     with progress_bar(as_json) as progress:
@@ -53,9 +54,10 @@ def command(
     if as_json:
         import dataclasses
 
-        print_json({"bundle": str(bundle), "label": opened.label, **m.to_json(), **({"layers": dataclasses.asdict(by_layer)} if by_layer else {})})
+        layered = {"layers": dataclasses.asdict(by_layer)} if by_layer else {}
+        print_json({"bundle": str(bundle), "label": opened.label, "task": opened.manifest.task, **m.to_json(), **layered})
     else:
-        show(opened.label, m)
+        show(f"{opened.label} {task}".rstrip(), m)
         if by_layer:
             _show_layers(by_layer)
     return 1 if strict and m.verdict != "VALID" else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json
+from edgekit.cli._common import folder_argument, json_option, print_json, task_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,7 @@ FILE = click.Path(path_type=Path)
 
 @click.command("run")
 @folder_argument("bundle")
+@task_option
 @click.option("--input", "inputs", type=FILE, help="An .npz of inputs by name: all that --voice and --wav do not give.")
 @click.option("--wav", type=FILE, help="A sound file as the input that is a sampled signal; answers are cut to be in time with it.")
 @click.option("--voice", type=FILE, help="What --make-voice wrote: the inputs that the bundle's preparation makes.")
@@ -29,14 +30,14 @@ FILE = click.Path(path_type=Path)
 @click.option("--seed", default=None, type=click.IntRange(min=0), help="Of the program's noise. Default: the bundle's.")
 @json_option
 def command(  # noqa: PLR0913, PLR0917 - the options of the command
-    bundle: Path, inputs: Path | None, wav: Path | None, voice: Path | None, make_voice: Path | None, outputs: tuple[str, ...],
+    bundle: Path, task: str, inputs: Path | None, wav: Path | None, voice: Path | None, make_voice: Path | None, outputs: tuple[str, ...],
     columns: int, runtime: str, seed: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run BUNDLE with its whole loop on inputs of your own; a stream is given in one piece."""
     from edgekit import examine, run_files, voice_file
     from edgekit.bundle import open_bundle
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle).of_task(task)
     if make_voice is not None:
         if inputs or wav or voice or len(outputs) > 1:
             raise click.UsageError("--make-voice makes one voice and runs nothing else: of the other files it takes one --output")

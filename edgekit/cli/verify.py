@@ -75,6 +75,9 @@ def _show(bundle: Bundle, found: Verification) -> None:
     for name, said in found.prepares.items():
         gap = f", largest difference {said['output_max_abs']:.3g}" if said["output_max_abs"] is not None else ""
         click.echo(f"  prepares  {name}: {'verified' if said['passed'] else 'NOT EQUAL'} ({said['golden_samples']} golden inputs){gap}")
+    for name, said in found.tasks.items():
+        gap = f", largest difference {said['output_max_abs']:.3g}" if said["output_max_abs"] is not None else ""
+        click.echo(f"  task      {name}: {'verified' if said['passed'] else 'NOT EQUAL'} ({said['golden_samples']} golden inputs){gap}")
     if found.score is not None:
         against = f", trained network {found.score_reference:.4f}" if found.score_reference is not None else ""
         click.echo(f"  score     {found.score:.4f} over {found.score_samples} samples{against}")
@@ -106,7 +109,7 @@ def _show_all(found: list[tuple[Bundle, str, Verification]], absent: dict[str, s
         flips = "-" if not v.spikes_compared else str(v.spike_flips)
         same = "yes" if v.passed else "NO" if v.golden_samples else "refused"
         table.add_row(first, name, same, _gap(v.output_max_abs), flips, spikes, str(v.pieces_equal or "-"))
-        for inner, said in v.prepares.items():
+        for inner, said in {**v.prepares, **v.tasks}.items():
             table.add_row(f"  {inner}", "", "yes" if said["passed"] else "NO", _gap(said["output_max_abs"]), "-", "-", "-")
     console = Console(highlight=False)
     console.print(table)

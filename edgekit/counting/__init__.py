@@ -104,7 +104,7 @@ class Costs:
             yield from ((phase.calls, n) for n in phase.costs.nodes)
 
 
-_COUNTED: dict[str, Costs] = {}  # hash of a bundle -> its costs: the same for every target that it is estimated for
+_COUNTED: dict[tuple[str, str], Costs] = {}  # hash of a bundle, task -> its costs: the same for every target that it is estimated for
 
 
 def one_sample(bundle: Bundle) -> dict[str, np.ndarray]:
@@ -117,9 +117,10 @@ def costs_of(bundle: Bundle, inputs: Arrays | None = None) -> Costs:
     """Count a bundle of ONNX or OpenVINO graphs, or one whose parent of that kind lies beside it. inputs: of the program; one_sample
     where none are given. EdgekitError for a bundle that has no such graph."""
     if inputs is None:
-        if bundle.sha256 not in _COUNTED:
-            _COUNTED[bundle.sha256] = costs_of(bundle, one_sample(bundle))
-        return _COUNTED[bundle.sha256]
+        key = bundle.sha256, bundle.task
+        if key not in _COUNTED:
+            _COUNTED[key] = costs_of(bundle, one_sample(bundle))
+        return _COUNTED[key]
     bundle.manifest.signature.check_inputs(inputs)
     counted = _counted(bundle)
     if counted is None:
@@ -139,7 +140,7 @@ def _counted(bundle: Bundle) -> Bundle | None:
         seen.add(bundle.sha256)
         for file in sorted(bundle.folder.absolute().parent.glob(f"*/{MANIFEST}")):
             if hashlib.sha256(file.read_bytes()).hexdigest() == bundle.manifest.lineage.parent_sha256:
-                bundle = open_bundle(file.parent)
+                bundle = open_bundle(file.parent).of_task(bundle.task)
                 break
     return None
 

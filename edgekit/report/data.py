@@ -135,6 +135,16 @@ class VerificationRow:
 
 
 @dataclass(frozen=True)
+class TaskRow:
+    """Another task of a bundle, with what was found out about it."""
+
+    name: str
+    verifications: tuple[VerificationRow, ...]
+    measurements: tuple[Measurement, ...]
+    device_estimates: tuple[DeviceEstimate, ...] = ()
+
+
+@dataclass(frozen=True)
 class BundleRow:
     """One bundle with everything that was found out about it."""
 
@@ -152,6 +162,8 @@ class BundleRow:
     device_estimates: tuple[DeviceEstimate, ...] = ()  # of targets that did not run it, and of the host
     model: str = ""  # the name of what was exported
     steps: int | None = None  # timesteps of the trained network
+    task: str = ""  # of the bundle's own program, where it has others
+    tasks: tuple[TaskRow, ...] = ()  # the others
 
 
 @dataclass(frozen=True)

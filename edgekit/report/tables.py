@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgekit.report import choice, energy_tables, layer_tables, numbers, time_tables
+from edgekit.report import choice, energy_tables, layer_tables, numbers, task_tables, time_tables
 from edgekit.report.data import BundleRow, Run, TrainingRow, VerificationRow
 from edgekit.report.numbers import NONE
 from edgekit.report.table import Cell, Column, Table, cells, without_empty
 
 
 def all_tables(run: Run) -> tuple[Table, ...]:
-    """Candidates, training, answers, times, energy, estimates, graphs and layers; those that have rows."""
+    """Candidates, training, answers, tasks, times, energy, estimates, graphs and layers; those that have rows."""
     found = (
-        choice.table(run), training(run), *of_family(run), answers(run), time_tables.times(run), time_tables.percentiles(run), time_tables.loads(run),
-        time_tables.imported(run), energy_tables.energy(run), energy_tables.device_estimates(run), *energy_tables.estimates(run),
+        choice.table(run), training(run), *of_family(run), answers(run), task_tables.tasks(run), time_tables.times(run),
+        time_tables.percentiles(run), time_tables.loads(run), time_tables.imported(run), energy_tables.energy(run),
+        energy_tables.device_estimates(run), *energy_tables.estimates(run),
         time_tables.conditions(run), *layer_tables.graphs(run), *layer_tables.layers(run),
     )  # fmt: skip
     return tuple(t for t in found if t.rows)

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekit.bundle import EVIDENCE, Bundle
+from edgekit.bundle import Bundle
 from edgekit.counting import Costs, costs_of
 from edgekit.device_estimate import DeviceEstimate
 from edgekit.errors import EdgekitError
@@ -122,7 +122,7 @@ def compared(estimate: DeviceEstimate, measurement: Measurement) -> DeviceEstima
 def evidence_of(bundle: Bundle, costs: Costs | None = None) -> list[Measured]:
     """What `edgekit profile` stored about a bundle, as models to fit to; nothing where its graphs cannot be counted."""
     found = []
-    for path in sorted((bundle.folder / EVIDENCE).glob("profile-*.json")):
+    for path in sorted(bundle.evidence.glob("profile-*.json")):
         named = re.fullmatch(r"profile-(.+?)-(\d+|all)(-.+)?", path.stem)  # ENGINE-THREADS, -SCENARIO or -on-DEVICE
         told = bundle.read_evidence(path.stem)
         if told is None or named is None:
