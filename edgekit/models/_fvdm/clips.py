@@ -89,7 +89,7 @@ def _moving_mnist() -> ClipSplit:
         (found.train_images[:train], found.train_labels[:train]), (found.validation_images[:validation], found.validation_labels[:validation]),
         (found.test_images, found.test_labels),
     )  # fmt: skip
-    return ClipSplit("moving_mnist", *(_moving(_quartered(i), y, 16, part) for part, (i, y) in enumerate(parts)))
+    return _split("moving_mnist", [_moving(_quartered(i), y, 16, part) for part, (i, y) in enumerate(parts)])
 
 
 def _quartered(images: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def _quartered(images: np.ndarray) -> np.ndarray:
 def _moving_small() -> ClipSplit:
     found = load_images("digits")
     parts = ((found.train_images, found.train_labels), (found.validation_images, found.validation_labels), (found.test_images, found.test_labels))
-    return ClipSplit("moving_small", *(_moving((i * np.float32(255 / 16)).astype(np.uint8), y, 12, k) for k, (i, y) in enumerate(parts)))
+    return _split("moving_small", [_moving((i * np.float32(255 / 16)).astype(np.uint8), y, 12, k) for k, (i, y) in enumerate(parts)])
 
 
 def _moving(digits: np.ndarray, labels: np.ndarray, side: int, part: int) -> Clips:
@@ -131,8 +131,7 @@ def _emoji() -> ClipSplit:
     conditions = np.array([[values.index(g)] for g in groups], np.int64)
     order = np.random.default_rng(SPLIT_SEED).permutation(EMOJI)
     ends = np.cumsum(EMOJI_PARTS)[:-1]
-    parts = (Clips(small[rows], conditions[rows], "group", values) for rows in map(np.sort, np.split(order, ends)))
-    return ClipSplit("emoji", *parts, mirrors=True)
+    return _split("emoji", [Clips(small[rows], conditions[rows], "group", values) for rows in map(np.sort, np.split(order, ends))], mirrors=True)
 
 
 def _groups(path: Path) -> list[str]:
@@ -181,8 +180,8 @@ def _radar() -> ClipSplit:
             found = _wet(piece)
             parts[part] += found
             shown[part] += [min(event, 1)] * len(found)
-    made = (Clips(np.stack(f), np.array(s, np.int64)[:, None], "radar", ("knmi", "fmi")) for f, s in zip(parts, shown, strict=True))
-    return ClipSplit("radar", *made, mirrors=True)
+    made = [Clips(np.stack(f), np.array(s, np.int64)[:, None], "radar", ("knmi", "fmi")) for f, s in zip(parts, shown, strict=True)]
+    return _split("radar", made, mirrors=True)
 
 
 def _wet(frames: np.ndarray) -> list[np.ndarray]:
@@ -193,6 +192,11 @@ def _wet(frames: np.ndarray) -> list[np.ndarray]:
         for t in range(len(frames) - FRAMES + 1) for y in places for x in places
     )  # fmt: skip
     return [clip for clip in every if clip.mean() >= RADAR_WET]
+
+
+def _split(name: str, parts: list[Clips], mirrors: bool = False) -> ClipSplit:
+    train, validation, test = parts
+    return ClipSplit(name, train, validation, test, mirrors)
 
 
 def _absent(path: Path) -> EdgekitError:

@@ -80,10 +80,11 @@ def draw_films(net: UNet, plan: FilmPlan, known: Tensor | None, condition: Tenso
     step = FilmStep(net.eval())
     tables = [{n: torch.from_numpy(t[i]) for n, t in rows(plan).items()} for i in range(plan.steps)]
     made = []
-    for piece, held, asked in zip(x.split(AT_ONCE), known.split(AT_ONCE), condition.split(AT_ONCE), strict=True):
+    for piece in _pieces(len(x)):
+        film = x[piece]
         for row in tables:
-            (piece,) = step(piece, held, asked, row["given"], row["level"], row["coefficients"])  # noqa: PLW2901
-        made.append(piece)
+            (film,) = step(film, known[piece], condition[piece], row["given"], row["level"], row["coefficients"])
+        made.append(film)
     return torch.cat(made)
 
 
@@ -95,16 +96,20 @@ def replaced_films(net: UNet, steps: int, frames: tuple[int, ...], known: Tensor
     eps = torch.from_numpy(draw("normal", tuple(known.shape), seed, FILM_NOISE))
     step = FilmStep(net.eval())
     made = []
-    for noise, held, asked in zip(eps.split(AT_ONCE), known.split(AT_ONCE), condition.split(AT_ONCE), strict=True):
-        x = noise
+    for piece in _pieces(len(eps)):
+        held, x = known[piece], eps[piece]
         for i in range(steps):
             row = {n: torch.from_numpy(t[i]) for n, t in rows(plan).items()}
             x = x.clone()
-            x[:, where] = noised(held, noise, row["level"].expand(len(held), -1))[:, where]
-            (x,) = step(x, held, asked, row["given"], row["level"], row["coefficients"])
+            x[:, where] = noised(held, eps[piece], row["level"].expand(len(held), -1))[:, where]
+            (x,) = step(x, held, condition[piece], row["given"], row["level"], row["coefficients"])
         x[:, where] = held[:, where]
         made.append(x)
     return torch.cat(made)
+
+
+def _pieces(count: int) -> list[slice]:
+    return [slice(at, at + AT_ONCE) for at in range(0, count, AT_ONCE)]
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def known_frames(rng: np.random.Generator) -> list[int]:
     which = int(np.searchsorted(np.cumsum(KNOWN_SHARES), rng.random()))
     if which < len(KNOWN):
         return list(KNOWN[which])
-    return rng.permutation(FRAMES)[: rng.integers(ANY_KNOWN[0], ANY_KNOWN[1] + 1)].tolist()
+    return [int(f) for f in rng.permutation(FRAMES)[: rng.integers(ANY_KNOWN[0], ANY_KNOWN[1] + 1)]]
 
 
 def new_net(clips: Clips, width: int) -> UNet:
