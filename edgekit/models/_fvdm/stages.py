@@ -7,12 +7,15 @@ from typing import Any
 from edgekit.checkpoint import Checkpoint
 from edgekit.models._diffusion.net import UNet
 from edgekit.models._diffusion.training import Learner
+from edgekit.models._fvdm import training
 from edgekit.models._fvdm.clips import ClipSplit
 from edgekit.models._fvdm.options import Kind, Options
-from edgekit.models._fvdm.training import ANY_KNOWN, KNOWN, KNOWN_SHARES, PAPER_SHARE, UNTOLD, FilmTask, new_net
+from edgekit.models._fvdm.training import FilmTask, new_net
 from edgekit.models._stages import Stages
 
-LEVELS_FROM = [KNOWN, KNOWN_SHARES, ANY_KNOWN, PAPER_SHARE, UNTOLD]  # what decides a network beside its recipe
+LEVELS_FROM = [  # what decides a network beside its recipe
+    training.KNOWN_PART, training.EACH_PART, training.KNOWN, training.KNOWN_SHARES, training.ANY_KNOWN, training.PAPER_SHARE, training.UNTOLD,
+]  # fmt: skip
 
 
 def made(stages: Stages, options: Options, split: ClipSplit, kind: Kind, seed: int) -> Checkpoint:

@@ -1,7 +1,7 @@
 """How a network learns films: which level each frame has in a training example, and the loss.
 
-vector: half of a batch are clips of which some frames are known (level 0) and the others share one level, as the tasks ask for; a
-quarter shares one level among all frames, as a film from nothing asks for; a quarter has a level of chance for each frame. With levels
+vector: half of a batch are clips of which some frames are known (level 0) and the others share one level, as the tasks ask for; three
+eighths share one level among all frames, as a film from nothing asks for; an eighth has a level of chance for each frame. With levels
 of chance alone, two clean frames and six noisy ones hardly ever occur together, and known frames are not used.
 paper: probabilistic timestep sampling (Liu et al., "Redefining temporal modeling in video diffusion", 2024): each clip has levels of
 chance for each frame with probability 0.2, else one for all. scalar: always one for all.
@@ -23,7 +23,8 @@ from edgekit.models._fvdm.clips import FRAMES, Clips, ClipSplit
 from edgekit.models._fvdm.options import Kind
 
 PAPER_SHARE = 0.2  # of the clips that have independent levels under PTSS
-UNTOLD = 0.75  # of the clips that are learned without their condition, in every network: with known frames it is never told
+KNOWN_PART, EACH_PART = 2, 8  # vector: a half has known frames, an eighth independent levels
+UNTOLD = {"vector": 0.2, "scalar": 0.5, "paper": 0.5}  # of the clips without known frames, learned without their condition; with known ones all are
 # Which frames are known, and how often: what the tasks ask for (the first, the first two, the first half, both ends), and any of them.
 KNOWN = ((0,), (0, 1), (0, 1, 2, 3), (0, FRAMES - 1))
 KNOWN_SHARES = (0.15, 0.35, 0.2, 0.15)
@@ -39,8 +40,8 @@ def levels_of(kind: Kind, count: int, rng: np.random.Generator) -> np.ndarray:
     if kind == "paper":
         return np.where(rng.random(count)[:, None] < PAPER_SHARE, each, shared)
     found = shared
-    found[count - count // 4 :] = each[count - count // 4 :]
-    for row in range(count // 2):
+    found[count - count // EACH_PART :] = each[count - count // EACH_PART :]
+    for row in range(count // KNOWN_PART):
         found[row, known_frames(rng)] = 0
     return found
 
@@ -77,7 +78,7 @@ class FilmTask:
             if split == "train" and self.split.mirrors:
                 films = np.where(rng.random(len(films))[:, None, None, None, None] < 0.5, films[..., ::-1], films)
             levels = levels_of(self.kind, len(films), rng)
-            untold = (levels == 0).any(1) | (rng.random(len(films)) < (UNTOLD if self.kind != "vector" else 2 * UNTOLD - 1))
+            untold = (levels == 0).any(1) | (rng.random(len(films)) < UNTOLD[self.kind])
             conditions = np.where(untold[:, None], len(part.values), part.conditions[chosen])
             pictures = np.ascontiguousarray(films.reshape(len(films), -1, *films.shape[3:]), np.float32)
             yield tuple(map(torch.from_numpy, (pictures, conditions, levels, rng.standard_normal(pictures.shape, np.float32))))
