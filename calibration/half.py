@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgekit.agreement import may_differ
 from edgekit.bundle import Allowed, Bundle, Lineage, done_already, new_bundle, open_bundle
 from edgekit.decisions import decides
 from edgekit.errors import EdgekitError
@@ -45,7 +46,7 @@ class Half(Calibrator):
         graphs = {n: dataclasses.replace(g, probes=()) for n, g in source.manifest.graphs.items()}
         # Spikes and decisions of a rounded network are other ones: what is left of the answers is measured.
         tasks = [source.of_task(n) for n in source.manifest.tasks]
-        measured = bool(source.manifest.probes) or any(decides(b.manifest) for b in (source, *tasks))
+        measured = bool(source.manifest.probes) or any(decides(b.manifest) or may_differ(b.manifest) for b in (source, *tasks))
         made = {n: _Converted(onnx.load(source.graph(n))).model() for n in graphs}
 
         def write(folder: Path, floors: Kept) -> Bundle:

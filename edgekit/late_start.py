@@ -22,11 +22,12 @@ CHUNKS = 40  # of the one that is kept
 
 def late_start(source: Bundle, form: Bundle, runtime: str) -> Golden | None:
     """The golden input of `source` (float) from a later chunk on, CHUNKS long at most, on which `form` decides longest as it does; with the
-    answers of `source` on the same engine. None where the form decides nothing otherwise, or at no start the first chunk alike."""
+    answers of `source` on the same engine. None where the form decides nothing otherwise, or at no start the first chunk alike, and without
+    a stream."""
     manifest, part = form.manifest, registry.find(Runtime, runtime)
     free = may_differ(manifest)
     best: tuple[int, Arrays | None] = 0, None
-    if not free:
+    if not free or manifest.program.stream is None:
         return None
     with part.open(source, threads=1) as exact, part.open(form, threads=1) as other:
         own = (agreement(manifest, free, g, other.run(g.inputs)) for g in source.goldens())

@@ -48,7 +48,8 @@ class Allowed:
     score_drop: float = 0.0  # how much of the task score may be lost
     exact: bool = False  # the answers must equal the integer reference bit for bit
     sqnr_db: Mapping[str, float] = field(default_factory=dict)  # of outputs that are rounded: the least signal to noise
-    # Of whole-number outputs of a stream that may differ: the least share of equal places. What differs first ends the comparison of others.
+    # Of whole-number outputs that may differ: the least share of equal places. What differs first ends a stream's comparison of others;
+    # without a stream, others are compared in the samples in which nothing differs.
     same_share: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -53,12 +53,14 @@ def check_preparation(program: Program, signature: Signature, name: str, made: S
 
 
 def check_same_share(program: Program, signature: Signature, shares: Mapping[str, float], where: str) -> None:
-    """Raise Broken unless all names are whole-number outputs that a stream joins chunk by chunk, and all shares lie from 0 to 1."""
-    joins = program.stream.joins if program.stream else {}
-    joined = {t.name for t in signature.outputs if t.dtype in WHOLE and t.name in joins and joins[t.name].how != "last"}
+    """Raise Broken unless all names are whole-number outputs, of a stream such that it joins chunk by chunk, and all shares lie from 0 to 1."""
+    numbers = {t.name for t in signature.outputs if t.dtype in WHOLE}
+    joined, how = numbers, ""
+    if program.stream:
+        joined, how = {n for n, j in program.stream.joins.items() if n in numbers and j.how != "last"}, " that a stream joins with concat or stack"
     for name, share in shares.items():
         if name not in joined:
-            raise Broken(f"{where}: same_share names '{name}', which is no whole-number output that a stream joins with concat or stack")
+            raise Broken(f"{where}: same_share names '{name}', which is no whole-number output{how}")
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise Broken(f"{where}: same_share of '{name}' must be a number from 0 to 1, found {share!r}")
 

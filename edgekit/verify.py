@@ -42,7 +42,7 @@ class Verification:
     golden_samples: int = 0
     sqnr_db: float | None = None  # of the worst output that is rounded on purpose
     same_share: float | None = None  # of the worst whole-number output that may differ, over a golden
-    chunks_compared: float | None = None  # share of chunks before the first that differs, in which all else was compared
+    chunks_compared: float | None = None  # share of chunks before the first that differs, in which all else was compared; or of samples
     pieces_equal: int = 0  # of SPLITS runs of a stream: again, and in pieces of random sizes
     prepares: Mapping[str, Any] = field(default_factory=dict)  # preparation -> what its own verification says; failures count above
     tasks: Mapping[str, Any] = field(default_factory=dict)  # other task -> the same
@@ -135,8 +135,9 @@ class Comparison:
         if repeats and self._flips:
             return  # which images flip is known only where spikes are seen
         outputs: list[str] = []
-        golden, answers = self._before_the_first_difference(golden, answers, outputs)
-        worst, mean = _outputs(self._bundle, golden, answers, ~spikes.flipped, outputs)
+        golden, answers, alike = self._where_decided_alike(golden, answers, outputs)
+        equal = ~spikes.flipped if alike is None else ~spikes.flipped[alike]
+        worst, mean = _outputs(self._bundle, golden, answers, equal, outputs)
         self.failures += [o for o in outputs if o not in self.failures]
         for name in set(self._bundle.manifest.allowed.sqnr_db) & set(golden.outputs):
             if golden.outputs[name].shape == answers[name].shape:
@@ -148,14 +149,15 @@ class Comparison:
         if self._exact and not repeats:
             self._mismatches += _integers(golden, answers, self.failures)
 
-    def _before_the_first_difference(
+    def _where_decided_alike(
         self, golden: Golden, answers: Mapping[str, np.ndarray], failures: list[str]
-    ) -> tuple[Golden, Mapping[str, np.ndarray]]:
-        """Hold outputs that may differ against their share; the others, up to the first chunk in which one of those differs."""
+    ) -> tuple[Golden, Mapping[str, np.ndarray], np.ndarray | None]:
+        """Hold outputs that may differ against their share; the others, up to the first chunk, or without the samples, in which one of
+        those differs. The last is which samples are left, where some are not."""
         manifest = self._bundle.manifest
         least = manifest.allowed.same_share
         if not least:
-            return golden, answers
+            return golden, answers, None
         found = agreement(manifest, least, golden, answers)
         self._chunks, self._equal = self._chunks + found.chunks, self._equal + found.equal
         self._shares += found.shares.values()
@@ -165,12 +167,17 @@ class Comparison:
         ]  # fmt: skip
         odd = [n for n, y in golden.outputs.items() if answers[n].shape != y.shape or not np.isfinite(answers[n]).all()]
         failures += [f"output '{n}' has the shape {answers[n].shape} or is not finite, expected {golden.outputs[n].shape}" for n in odd]
-        return dataclasses.replace(golden, outputs=_cut(self._bundle, found, golden.outputs)), _cut(self._bundle, found, answers)
+        outputs = {n: y for n, y in golden.outputs.items() if n not in least}
+        cut = dataclasses.replace(golden, outputs=_cut(self._bundle, found, outputs))
+        left = found.alike if found.alike is not None and found.equal < found.chunks == _samples(golden) else None
+        return cut, _cut(self._bundle, found, {n: answers[n] for n in cut.outputs}), left
 
     def fields(self) -> dict[str, Any]:
         """The fields of a Verification that are decided here."""
-        if self._chunks and not self._equal:
-            self.failures.append("every golden input is decided otherwise in its first chunk: nothing else could be compared")
+        manifest = self._bundle.manifest
+        if self._chunks and not self._equal and len(manifest.signature.outputs) > len(manifest.allowed.same_share):
+            place = "its first chunk" if manifest.program.stream else "every sample"
+            self.failures.append(f"every golden input is decided otherwise in {place}: nothing else could be compared")
         return {
             "output_max_abs": self._worst,
             "sqnr_db": self._sqnr_db,
@@ -189,8 +196,7 @@ class Comparison:
 
 def _cut(bundle: Bundle, found: Agreement, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What is compared of outputs beside those that may differ."""
-    wanted = {n: v for n, v in values.items() if n not in bundle.manifest.allowed.same_share}
-    parts = {n: comparable(bundle.manifest, found, n, v) for n, v in wanted.items()}
+    parts = {n: comparable(bundle.manifest, found, n, v) for n, v in values.items()}
     return {n: v for n, v in parts.items() if v is not None}
 
 

@@ -72,6 +72,8 @@ def test_the_runner_says_in_one_sentence_what_it_cannot_do(tmp_path: Path, bundl
         ([bundle], "the input 'image' is missing"),
         ([bundle, "--input", "picture=x.npy"], "no input 'picture'; there are: image"),
         ([bundle, "--stream"], "is no stream"),
+        ([bundle, "--task", "other"], "it has one program and no task 'other'; leave the task out"),
+        ([bundle, "--task", ""], "--task takes the name of a task"),
         ([bundle, "--chunks", "3,x"], "--chunks takes sizes"),
         ([bundle, "--library", tmp_path], "holds no libonnxruntime.so"),
         ([bundle, "--engine", "openvino"], "this build has no OpenVINO"),

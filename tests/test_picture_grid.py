@@ -110,7 +110,9 @@ def test_the_run_command_writes_pictures_beside_the_answers(doubled: Bundle, tmp
     np.testing.assert_array_equal(opened((tmp_path / "p.png").read_bytes()), picture_grid.grid(x + x, 2))
     with np.load(tmp_path / "y.npz") as answers:
         np.testing.assert_array_equal(answers["image"], x + x)
-    for wrong, says in (("p.png", "image, numbers"), ("numbers=p.png", "'numbers': a PNG holds"), ("picture=p.png", "no output 'picture'")):
+    only = python_run(doubled, "--input", tmp_path / "x.npz", "--output", tmp_path / "only.png", "--columns", 2)  # float64 is no picture
+    assert only.returncode == 0 and (tmp_path / "only.png").read_bytes() == (tmp_path / "p.png").read_bytes(), only.stderr
+    for wrong, says in (("numbers=p.png", "'numbers': a PNG holds"), ("picture=p.png", "no output 'picture'")):
         failed = python_run(doubled, "--input", tmp_path / "x.npz", "--output", wrong)
         assert failed.returncode == 2 and says in failed.stderr and "Traceback" not in failed.stderr, failed.stderr
 

@@ -61,7 +61,9 @@ def _show(bundle: Bundle, found: Verification) -> None:
         click.echo(f"  SQNR      {found.sqnr_db:.1f} dB, signal to quantisation noise of the worst output")
     if found.same_share is not None:
         before = 100 * (found.chunks_compared or 0.0)
-        click.echo(f"  decided   {100 * found.same_share:.1f} % alike; the rest is compared up to the first difference, {before:.3g} % of the chunks")
+        where = "up to the first difference" if bundle.manifest.program.stream else "where nothing differs"
+        of = "chunks" if bundle.manifest.program.stream else "samples"
+        click.echo(f"  decided   {100 * found.same_share:.1f} % alike; the rest is compared {where}, {before:.3g} % of the {of}")
     if found.spikes_compared:
         click.echo(
             f"  spikes    {found.spike_flips} of {found.spikes_compared} flipped, {found.spike_flips_near} of them at the threshold"

@@ -16,7 +16,7 @@ RUNTIME = ("CMakeLists.txt", "README.md", "cmake", "include", "src")  # of the r
 
 
 def embed(bundle: Bundle, out: Path, rate_hz: int = 0) -> list[str]:
-    """Write the project to `out`, which must not exist; the names of its files at the top.
+    """Write the project to `out`, which must not exist; the names of its files at the top. Of a task (Bundle.of_task): it runs that one.
 
     rate_hz: of the sound that the model was made for; the application then refuses other rates. 0: it takes any.
     """
@@ -46,7 +46,7 @@ def _texts(bundle: Bundle, rate_hz: int) -> dict[str, str]:
         "NAME": "".join(c if c.isalnum() else "_" for c in bundle.manifest.name) or "app",
         "OPENVINO": "ON" if bundle.manifest.format == "openvino" else "OFF",
         "INPUT": signature.inputs[0].name, "OUTPUT": signature.outputs[0].name,
-        "HOP": str(feed.hop if feed else 0), "RATE": str(rate_hz),
+        "TASK": f', "{bundle.task}"' if bundle.task else "", "HOP": str(feed.hop if feed else 0), "RATE": str(rate_hz),
         "USAGE": "speech.wav" if feed else " ".join(f"{t.name}.npy" for t in signature.inputs),
         "TAKES": "; ".join(f"`{t.name}` {t.dtype} {list(t.shape)}" for t in signature.inputs),
         "GIVES": "; ".join(f"`{t.name}` {t.dtype} {list(t.shape)}" for t in signature.outputs),

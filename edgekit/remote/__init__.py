@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import getpass
 import hashlib
 import json
@@ -52,7 +53,7 @@ def profile_on(device: Device, bundle: Bundle, request: Request, progress: Progr
     """
     if device.address is None:
         return profiles.profile(bundle, request, target=device.target, meter=device.meter, progress=progress).measurement
-    return _run(_persistently(device, bundle, request, progress))
+    return _run(_persistently(device, bundle, dataclasses.replace(request, task=bundle.task), progress))
 
 
 def look(device: Device) -> tuple[Facts, Snapshot]:

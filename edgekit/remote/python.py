@@ -21,7 +21,8 @@ def job(device: Device, bundle: str, request: Request) -> Job:
     start = [device.python, "-m", "edgekit"]
     runtime = ["--runtime", request.runtime] if request.runtime else []
     verify = [*start, "verify", bundle, *runtime, "--score-limit", "0", "--json"]
-    profile = [*start, "profile", bundle, *runtime, "--threads", str(request.threads), "--seconds", f"{request.seconds:g}", "--processes",
+    task = ["--task", request.task] if request.task else []  # verify looks at all of them
+    profile = [*start, "profile", bundle, *task, *runtime, "--threads", str(request.threads), "--seconds", f"{request.seconds:g}", "--processes",
                str(request.processes), "--scenario", request.scenario, "--rate-hz", f"{request.rate_hz:g}", "--energy-seconds",
                f"{request.energy_seconds:g}", "--meter", device.meter, "--json"]  # fmt: skip
     steps = (

@@ -51,7 +51,7 @@ def why_not(bundle: Bundle, request: Request) -> str:
 
 def job(runner: str, library: str, bundle: str, request: Request, tree: Tree, device: Device) -> Job:
     """Golden answers first; then a fresh process a run; then energy. The paths are the device's."""
-    start = [runner, bundle, "--library", library, "--threads", str(request.threads)]
+    start = [runner, bundle, *(["--task", request.task] if request.task else []), "--library", library, "--threads", str(request.threads)]
     pin = ["--pin", "auto"] if request.threads == 1 else []
     watched = conditions.files(tree)
     share = request.seconds / request.processes

@@ -22,6 +22,11 @@ from edgekit.process_run import Request
 RUN_LIMIT_S = 600
 
 
+def task_words(bundle: Bundle) -> list[str]:
+    """What tells the runner which of the bundle's programs is meant; nothing for its own."""
+    return ["--task", bundle.task] if bundle.task else []
+
+
 class CppSession(Session):
     """`command` starts the runner (an emulator before it, where there is one); `options` are handed to each call."""
 
@@ -60,7 +65,7 @@ class CppSession(Session):
 
     def call(self, arguments: Sequence[str]) -> str:
         """Run the runner on the bundle; its standard output. EdgekitError with its own sentence, or how it died."""
-        command = [*self._command, str(self._bundle.folder.absolute()), *self._options, *arguments]
+        command = [*self._command, str(self._bundle.folder.absolute()), *task_words(self._bundle), *self._options, *arguments]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=RUN_LIMIT_S, env=self._environment, check=False

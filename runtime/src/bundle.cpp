@@ -8,23 +8,20 @@
 #include "environment.hpp"
 #include "files.hpp"
 #include "json.hpp"
-#include "program_file.hpp"
+#include "manifest_file.hpp"
+#include "program_check.hpp"
 #include "safetensors.hpp"
 
 namespace edgekit {
 
 namespace {
 
-constexpr int kFormatVersion = 3;
+constexpr int kFormatVersion = 4;
 constexpr std::size_t kMostJsonBytes = 64u << 20;  // a manifest is a few kilobytes
 
 using Strings = std::vector<std::string>;
 
 bool holds(const Strings& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
-
-bool whole_number(DType dtype) {
-  return dtype == DType::kUint8 || dtype == DType::kInt8 || dtype == DType::kInt32 || dtype == DType::kInt64;
-}
 
 // Evidence is no part of a bundle: neither its own nor that of a preparation.
 void list_files(const std::string& folder, const std::string& prefix, const Strings& prepares, Strings* found) {
@@ -83,57 +80,6 @@ void check_files(const std::string& folder, const Json& listed, const Strings& p
   }
 }
 
-void read_manifest(const Json& data, BundleData* out) {
-  object(data,
-         {"format_version", "name", "format", "precision", "signature", "graphs", "program", "golden", "model", "allowed",
-          "lineage", "variant", "details", "prepares", "files"},
-         "bundle.json");
-  out->name = text(data["name"], "name", true);
-  out->format = text(data["format"], "format");
-  out->precision = text(data["precision"], "precision");
-  const Json& signature = object(data["signature"], {"inputs", "outputs"}, "signature");
-  out->inputs = read_ports(signature["inputs"], "signature.inputs");
-  out->outputs = read_ports(signature["outputs"], "signature.outputs");
-  for (const auto& [name, graph] : names(data["graphs"], "graphs").items()) {
-    const std::string at = "graphs." + name;
-    object(graph, {"file", "inputs", "outputs", "probes"}, at);
-    GraphFile made{text(graph["file"], at + ".file"), read_ports(graph["inputs"], at), read_ports(graph["outputs"], at), {}};
-    for (const Json& probe : array(graph["probes"], at + ".probes")) made.probes.push_back(text(probe, at + ".probes"));
-    if (!data["files"].contains(made.file)) throw Status("the graph file '" + made.file + "' is not listed in 'files'");
-    out->graphs[name] = made;
-  }
-  out->program = read_program(data["program"]);
-  if (!data["model"].is_null()) {
-    const Json& model = names(data["model"], "model");
-    out->checkpoint_sha256 = model.contains("checkpoint_sha256") ? text(model["checkpoint_sha256"], "model.checkpoint_sha256") : "";
-  }
-  const Json& allowed = object(data["allowed"], {"output_max_abs", "near_threshold", "score_drop", "exact", "sqnr_db", "same_share"}, "allowed");
-  for (const auto& [name, limit] : names(allowed["output_max_abs"], "output_max_abs").items()) {
-    out->output_max_abs[name] = number(limit, name);
-  }
-  for (const auto& [name, least] : names(allowed["sqnr_db"], "sqnr_db").items()) out->sqnr_db[name] = number(least, name);
-  for (const auto& [name, least] : names(allowed["same_share"], "same_share").items()) {
-    const auto output = std::find_if(out->outputs.begin(), out->outputs.end(), [&name = name](const Port& p) { return p.name == name; });
-    const bool joined = out->program.stream && out->program.stream->joins.count(name) && out->program.stream->joins.at(name).how != Join::How::kLast;
-    if (!joined || output == out->outputs.end() || !whole_number(output->dtype)) {
-      throw Status("same_share names '" + name + "', which is no whole-number output that a stream joins with concat or stack");
-    }
-    out->same_share[name] = number(least, name);
-    if (!(out->same_share[name] >= 0 && out->same_share[name] <= 1)) refuse("same_share of '" + name + "'", "a number from 0 to 1");
-  }
-  if (!allowed["exact"].is_boolean()) refuse("allowed.exact", "true or false");
-  out->exact = allowed["exact"].get<bool>();
-  const Json& details = names(data["details"], "details");
-  out->inference_precision = details.contains("inference_precision") ? text(details["inference_precision"], "details") : "f32";
-  for (const auto& [name, hash] : data["files"].items()) {
-    (void)hash;
-    if (name == "golden.safetensors" || (name.size() == 20 && name.rfind("golden-", 0) == 0)) out->goldens.push_back(name);
-  }
-  std::sort(out->goldens.begin(), out->goldens.end(), [](const std::string& a, const std::string& b) {
-    return a.size() != b.size() ? a.size() < b.size() : a < b;
-  });
-}
-
 Strings read_prepares(const Json& data) {
   Strings found;
   for (const Json& entry : array(data["prepares"], "prepares")) {
@@ -185,6 +131,20 @@ void check_preparation(const BundleData& outer, const std::string& name, const B
   }
 }
 
+// The program that is asked for takes the place of the bundle's own.
+void choose(const std::string& task, std::map<std::string, TaskData>* tasks, BundleData* made) {
+  if (task.empty() || task == made->task) return;
+  const auto found = tasks->find(task);
+  if (tasks->empty()) throw Status("it has one program and no task '" + task + "'; leave the task out");
+  if (found == tasks->end()) {
+    std::string there;
+    for (const std::string& name : made->task_names) there += (there.empty() ? "" : ", ") + name;
+    throw Status("there is no task '" + task + "' here; there are: " + there);
+  }
+  static_cast<TaskData&>(*made) = std::move(found->second);
+  made->task = task;
+}
+
 }  // namespace
 
 bool graph_loops(const Program& program, const std::string& graph) {
@@ -201,9 +161,9 @@ bool graph_loops(const Program& program, const std::string& graph) {
   return false;
 }
 
-Result<Bundle> Bundle::open(const std::string& folder) { return open(folder, nullptr); }
+Result<Bundle> Bundle::open(const std::string& folder, const std::string& task) { return read(folder, task, nullptr); }
 
-Result<Bundle> Bundle::open(const std::string& folder, const std::map<std::string, std::string>* proven) {
+Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, const std::map<std::string, std::string>* proven) {
   const std::string path = folder + "/bundle.json";
   auto bytes = read_file(path);
   if (!bytes) return Status("no bundle in " + folder + ": " + bytes.status().text());
@@ -224,20 +184,23 @@ Result<Bundle> Bundle::open(const std::string& folder, const std::map<std::strin
     const Strings prepares = data.contains("prepares") ? read_prepares(data) : Strings();
     if (proven && !prepares.empty()) throw Status("a preparation has none of its own, but this one names " + prepares[0]);
     check_files(folder, files, prepares, proven ? *proven : std::map<std::string, std::string>());
-    read_manifest(data, made.get());
-    Strings outputs;
-    for (const std::string& name : prepares) {
-      const auto own = hashes_within(files, name);
-      auto inner = open(folder + "/" + name, &own);
-      if (!inner) return inner.status();
-      check_preparation(*made, name, *inner->data(), &outputs);
-      made->prepares.emplace(name, *inner);
-    }
+    std::map<std::string, TaskData> tasks = read_manifest(data, made.get());
     if (data["files"].contains("tensors.safetensors")) {
       auto tensors = read_safetensors(folder + "/tensors.safetensors");
       if (!tensors) return tensors.status();
       made->tensors = std::move(*tensors);
     }
+    check_program(*made, *made, "");
+    for (const auto& [name, other] : tasks) check_program(*made, other, "task '" + name + "': ");
+    Strings outputs;
+    for (const std::string& name : prepares) {
+      const auto own = hashes_within(files, name);
+      auto inner = read(folder + "/" + name, "", &own);
+      if (!inner) return inner.status();
+      check_preparation(*made, name, *inner->data(), &outputs);
+      made->prepares.emplace(name, *inner);
+    }
+    choose(task, &tasks, made.get());
   } catch (const Status& status) {
     return Status(path + ": " + status.text());
   } catch (const std::exception& error) {
@@ -250,6 +213,8 @@ Result<Bundle> Bundle::open(const std::string& folder, const std::map<std::strin
 
 const std::string& Bundle::name() const { return data_->name; }
 const std::string& Bundle::format() const { return data_->format; }
+const std::string& Bundle::task() const { return data_->task; }
+std::vector<std::string> Bundle::tasks() const { return data_->task_names; }
 bool Bundle::streams() const { return data_->program.stream.has_value(); }
 std::uint64_t Bundle::seed() const { return data_->program.seed; }
 
@@ -273,7 +238,7 @@ namespace {
 std::vector<TensorInfo> infos(const std::vector<Port>& ports) {
   std::vector<TensorInfo> found;
   for (const Port& port : ports) {
-    TensorInfo info{port.name, port.dtype, {}, {}, port.meaning, port.rate_hz, 0};
+    TensorInfo info{port.name, port.dtype, {}, {}, port.meaning, port.rate_hz, 0, port.words};
     for (const Dim& dim : port.shape) {
       info.shape.push_back(dim.name.empty() ? dim.size : -1);
       info.names.push_back(dim.name);

@@ -57,10 +57,14 @@ const char* edgekit_version(void) { return edgekit::kVersion; }
 const char* edgekit_last_error(void) { return last_error.c_str(); }
 
 int edgekit_open(const char* bundle, const char* engine, const char* library, int threads, edgekit_session** session) {
+  return edgekit_open_task(bundle, nullptr, engine, library, threads, session);
+}
+
+int edgekit_open_task(const char* bundle, const char* task, const char* engine, const char* library, int threads, edgekit_session** session) {
   return guarded([&] {
     if (!bundle || !session) return told(edgekit::Status("edgekit_open needs a bundle and a place for the session"));
     *session = nullptr;
-    auto opened = edgekit::Bundle::open(bundle);
+    auto opened = edgekit::Bundle::open(bundle, task ? task : "");
     if (!opened) return told(opened.status());
     edgekit::Options options;
     options.engine = engine ? engine : "";

@@ -1,6 +1,7 @@
 // run, and for streams begin, push, close.
 #include "execution.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace edgekit {
@@ -21,6 +22,13 @@ std::string strange_category(const Port& port, const TensorView& value) {
   return {};
 }
 
+bool runs(const Program& program, const std::string& graph) {
+  const auto has = [&](const std::vector<Phase>& phases) {
+    return std::any_of(phases.begin(), phases.end(), [&](const Phase& phase) { return phase.graph == graph; });
+  };
+  return has(program.before) || has(program.after) || (program.stream && has(program.stream->phases));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Execution>> Execution::make(std::shared_ptr<const BundleData> bundle, std::shared_ptr<Engine> engine,
@@ -30,6 +38,7 @@ Result<std::unique_ptr<Execution>> Execution::make(std::shared_ptr<const BundleD
   made->engine_ = std::move(engine);
   made->options_ = options;
   for (const auto& [name, file] : made->bundle_->graphs) {
+    if (!runs(made->bundle_->program, name)) continue;  // another task's
     auto graph = made->engine_->open(*made->bundle_, file, options);
     if (!graph) return graph.status();
     made->graphs_[name] = std::move(*graph);

@@ -92,6 +92,7 @@ struct Port {
   std::string meaning;
   std::vector<std::int64_t> categories;  // of each place of the last axis, how many there are; empty: any number
   std::int64_t rate_hz = 0;              // of a sampled signal, along its last axis; 0: none
+  std::vector<std::vector<std::string>> words;  // of whole numbers: what each value of each place of the last axis is called
 };
 
 struct GraphFile {

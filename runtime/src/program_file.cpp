@@ -1,6 +1,8 @@
 // Read tensors and programs from JSON, strictly.
 #include "program_file.hpp"
 
+#include <set>
+
 namespace edgekit {
 
 namespace {
@@ -172,14 +174,35 @@ Stream stream(const Json& data, const std::string& at) {
   return made;
 }
 
+// What each value of each place of the last axis is called; one category more than words means "not given".
+std::vector<std::vector<std::string>> words(const Json& data, const Port& port, const std::string& at) {
+  const bool numbers = port.dtype == DType::kInt32 || port.dtype == DType::kInt64;
+  const bool fits = !array(data, at).empty() && !port.shape.empty() && port.shape.back().name.empty() &&
+                    port.shape.back().size == static_cast<std::int64_t>(data.size());
+  if (!numbers || !fits) refuse(at, "names for each place of the last axis of int32 or int64");
+  std::vector<std::vector<std::string>> made;
+  for (std::size_t k = 0; k < data.size(); ++k) {
+    std::set<std::string> seen;
+    made.emplace_back();
+    for (const Json& word : array(data[k], at)) {
+      if (!seen.insert(text(word, at)).second) refuse(at, "names that differ within a place");
+      made.back().push_back(word.get<std::string>());
+    }
+    const auto named = static_cast<std::int64_t>(seen.size());
+    const bool all = port.categories.empty() || port.categories[k] == named || port.categories[k] == named + 1;
+    if (!named || !all) refuse(at, "as many names as categories in each place, or one fewer");
+  }
+  return made;
+}
+
 }  // namespace
 
 std::vector<Port> read_ports(const Json& data, const std::string& at) {
   std::vector<Port> ports;
   for (const Json& t : array(data, at)) {
     const bool named = t.is_object() && t.contains("categories"), sampled = t.is_object() && t.contains("rate_hz");
-    object(t, {"name", "dtype", "shape", "meaning"}, {"categories", "rate_hz"}, at);
-    Port port{text(t["name"], at), dtype(t["dtype"], at), shape(t["shape"], at), text(t["meaning"], at, true), {}, 0};
+    object(t, {"name", "dtype", "shape", "meaning"}, {"categories", "rate_hz", "words"}, at);
+    Port port{text(t["name"], at), dtype(t["dtype"], at), shape(t["shape"], at), text(t["meaning"], at, true), {}, 0, {}};
     if (sampled) {
       const std::string where = at + "." + port.name + ".rate_hz";
       port.rate_hz = static_cast<std::int64_t>(whole(t["rate_hz"], 1, kMostSteps, where));
@@ -195,6 +218,7 @@ std::vector<Port> read_ports(const Json& data, const std::string& at) {
                         port.shape.back().size == static_cast<std::int64_t>(port.categories.size());
       if (!numbers || !fits) refuse(where, "a number for each place of the last axis of int32 or int64");
     }
+    if (t.contains("words")) port.words = words(t["words"], port, at + "." + port.name + ".words");
     ports.push_back(std::move(port));
   }
   return ports;

@@ -20,12 +20,14 @@ int main(void) {
   CHECK(edgekit_open("/no/such/bundle", NULL, NULL, 0, &session) == 1 && session == NULL);
   CHECK(strstr(edgekit_last_error(), "no bundle in /no/such/bundle") != NULL);
   CHECK(edgekit_open(NULL, NULL, NULL, 0, &session) == 1 && strstr(edgekit_last_error(), "needs a bundle") != NULL);
+  CHECK(edgekit_open_task("/no/such/bundle", "own", NULL, NULL, 0, &session) == 1 && session == NULL);
   CHECK(edgekit_run(NULL, NULL, 0, NULL) == 1 && edgekit_push(NULL, NULL, 0) == 1 && edgekit_close(NULL) == 1);
   CHECK(edgekit_begin(NULL, NULL, 0, NULL) == 1 && strstr(edgekit_last_error(), "no session") != NULL);
   CHECK(edgekit_answer_count(NULL) == 0 && edgekit_answer(NULL, 0, &answer) == 1 && edgekit_answer_named(NULL, "x", &answer) == 1);
   edgekit_free(NULL);
   const char* bundle = getenv("EDGEKIT_TEST_BUNDLE");
   if (bundle) {
+    CHECK(edgekit_open_task(bundle, "other", NULL, NULL, 1, &session) == 1 && strstr(edgekit_last_error(), "no task 'other'") != NULL);
     CHECK(edgekit_open(bundle, NULL, NULL, 1, &session) == 0 && session);
     const int64_t shape[] = {1, -1};
     const edgekit_tensor wrong = {"x", EDGEKIT_FLOAT32, shape, 2, NULL};

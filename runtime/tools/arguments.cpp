@@ -9,6 +9,7 @@ namespace edgekit {
 const char* const kHelp =
     "edgekit-run BUNDLE [options]: run a bundle with its loop, without Python\n"
     "\n"
+    "  --task NAME                    which program of a bundle with tasks; default: its own; all that follows is then of that one\n"
     "  --input FILE.safetensors       all inputs by name; or [NAME=]FILE.npy, [NAME=]FILE.wav (NAME where there are several)\n"
     "  --wav FILE.wav                 the input that is a sampled signal; answers are cut to be in time with it\n"
     "  --voice FILE                   what --make-voice wrote: the inputs that the bundle's preparation makes\n"
@@ -21,7 +22,8 @@ const char* const kHelp =
     "  --pcm                          sound from stdin to stdout as it comes: raw signed 16-bit little-endian mono, as in\n"
     "                                 arecord -r 16000 -f S16_LE -c 1 -t raw | edgekit-run BUNDLE --voice t.voice --pcm |\n"
     "                                 aplay -r 16000 -f S16_LE -c 1 -t raw\n"
-    "  --golden                       run the golden inputs, of preparations too, and compare; JSON; exit code 1 when an answer differs\n"
+    "  --golden                       run the golden inputs, of preparations and, without --task, of all tasks too, and compare; JSON;\n"
+    "                                 exit code 1 when an answer differs\n"
     "  --bench SECONDS                time runs (of a stream: pushes of one chunk) on the golden inputs; JSON\n"
     "  --profile SECONDS              time single queries until they are steady, and then as long; needs --samples; JSON\n"
     "    --samples FILE.safetensors   a row a sample: start_ns, wall_ns, cpu_ns, preempted\n"
@@ -126,6 +128,9 @@ Result<Arguments> read_arguments(int count, char** words) {
       made.outputs.push_back(value);
     } else if (word == "--voice" || word == "--wav" || word == "--make-voice") {
       (word == "--voice" ? made.voice : word == "--wav" ? made.wav : made.make_voice) = value;
+    } else if (word == "--task") {
+      if (value.empty()) return Status("--task takes the name of a task; leave it out for the bundle's own program");
+      made.task = value;
     } else if (word == "--engine") {
       made.options.engine = value;
     } else if (word == "--library") {

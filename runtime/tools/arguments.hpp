@@ -16,7 +16,7 @@ struct Watched {
 };
 
 struct Arguments {
-  std::string bundle;
+  std::string bundle, task;  // task: which program of it; empty: its own
   Options options;
   std::optional<std::uint64_t> seed;
   std::vector<std::string> inputs, outputs;  // [NAME=]FILE

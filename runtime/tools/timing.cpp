@@ -173,6 +173,7 @@ Status bench(const Bundle& bundle, const Arguments& arguments) {
   const std::uint64_t each = (query->session().steps() - steps) / taken.size();
   const double p50 = taken.quantile_ns(0.5);
   const Json found = {{"bundle", bundle.name()},
+                      {"task", bundle.task()},
                       {"engine", query->session().engine()},
                       {"load_ms", query->load_ms()},
                       {"first_run_ms", static_cast<double>(first.wall_ns[0]) / 1e6},

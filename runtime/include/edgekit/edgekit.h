@@ -30,6 +30,8 @@ const char* edgekit_last_error(void);
 
 /* engine, library: NULL for the defaults (edgekit.hpp, Options). threads: 0 for the engine's own choice. */
 int edgekit_open(const char* bundle, const char* engine, const char* library, int threads, edgekit_session** session);
+/* One program of a bundle with tasks, by name; NULL: its own. */
+int edgekit_open_task(const char* bundle, const char* task, const char* engine, const char* library, int threads, edgekit_session** session);
 void edgekit_free(edgekit_session* session);
 
 /* seed: NULL for the bundle's own. */

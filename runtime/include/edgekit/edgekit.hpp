@@ -107,6 +107,7 @@ struct TensorInfo {
   std::string meaning;
   std::int64_t rate_hz = 0;
   std::int64_t delay = 0;
+  std::vector<std::vector<std::string>> words;  // of whole numbers: what each value of each place of the last axis is called; empty: nothing
 };
 
 struct BundleData;   // the parsed bundle
@@ -115,9 +116,12 @@ class Execution;     // the program at work
 // A bundle as it lies on disk, checked file by file. Cheap to copy; may be shared by threads.
 class Bundle {
  public:
-  static Result<Bundle> open(const std::string& folder);
+  // task: which program of it, by name; empty: its own.
+  static Result<Bundle> open(const std::string& folder, const std::string& task = "");
   const std::string& name() const;
   const std::string& format() const;
+  const std::string& task() const;                                // the program's name; may be empty where there is but one
+  std::vector<std::string> tasks() const;                         // names of all its programs, its own first; none where there is but one
   bool streams() const;
   std::uint64_t seed() const;
   std::vector<TensorInfo> inputs() const;
@@ -128,7 +132,7 @@ class Bundle {
 
  private:
   // proven: hashes of the files of a preparation, compared when the bundle around it was opened.
-  static Result<Bundle> open(const std::string& folder, const std::map<std::string, std::string>* proven);
+  static Result<Bundle> read(const std::string& folder, const std::string& task, const std::map<std::string, std::string>* proven);
   std::shared_ptr<const BundleData> data_;
 };
 
