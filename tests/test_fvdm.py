@@ -24,7 +24,7 @@ from edgekit.models._diffusion.plans import Sampling
 from edgekit.models._diffusion.sampler import sample
 from edgekit.models._diffusion.schedule import LEVELS, noised, velocity
 from edgekit.models._fvdm import bars, clips, deploy, frames, outcome
-from edgekit.models._fvdm.film import Turn, draw_films, long_films, replaced_films
+from edgekit.models._fvdm.film import FilmStep, OnStep, Turn, draw_films, long_films, replaced_films
 from edgekit.models._fvdm.options import Options
 from edgekit.models._fvdm.plans import ENDS, PAIR, FilmPlan, rows
 from edgekit.models._fvdm.stages import loaded
@@ -34,7 +34,7 @@ from edgekit.picture_grid import size_of_png
 
 ROOT = Path(__file__).parent.parent
 F = clips.FRAMES
-SMALL = {"networks": ["vector", "scalar", "paper"], "steps": 3, "overlap": 3, "data": {"clips": 128}, "network": {"width": 8}}
+SMALL = {"networks": ["vector", "scalar", "paper"], "steps": 3, "overlap": 3, "history": 1.5, "data": {"clips": 128}, "network": {"width": 8}}
 SMALL |= {"training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.02, "optimizer": "muon", "schedule": "constant", "average": 0.9}}
 
 
@@ -246,6 +246,31 @@ def test_a_long_film_goes_on_from_its_last_frames(net: UNet):
     assert torch.equal(known[:, :3], film[:, 2:5]) and torch.equal(new, film[:, :5])
 
 
+def test_guidance_by_known_frames_is_what_it_says(net: UNet):
+    """Against the formula, written out: v of both, one after the other."""
+    rng = torch.Generator().manual_seed(3)
+    x, known, noise = (torch.randn(2, F, 1, 12, 12, generator=rng) for _ in range(3))
+    tables = {n: torch.from_numpy(t[1]) for n, t in rows(FilmPlan(3, (0, 1))).items()}
+    condition, given, level, coefficients = torch.full((2, 1), 10), tables["given"], tables["level"], tables["coefficients"]
+    (plain,) = FilmStep(net)(x, known, condition, given, level, coefficients)
+    (one,) = OnStep(net, 1.0)(x, known, noise, condition, given, level, coefficients)
+    assert (one - plain).abs().max() < 1e-5, "without guidance it is the plain step"
+    (guided,) = OnStep(net, 1.7)(x, known, noise, condition, given, level, coefficients)
+    a, b, to_a, to_b = (float(c) for c in coefficients[:4, 7])
+    seen, blind = x.clone(), x.clone()
+    seen[:, :2], blind[:, :2] = known[:, :2], a * known[:, :2] + b * noise[:, :2]
+    with torch.no_grad():
+        v_known = net(seen.flatten(1, 2), level.expand(2, F), condition).reshape(x.shape)
+        v_free = net(blind.flatten(1, 2), level[7].expand(2, F), condition).reshape(x.shape)
+    v = v_free + 1.7 * (v_known - v_free)
+    guess = (a * x - b * v).clamp(-1, 1)
+    expected = to_a * guess + to_b * (x - a * guess) / b
+    assert (guided[:, 2:] - expected[:, 2:]).abs().max() < 1e-4 and torch.equal(guided[:, :2], known[:, :2])
+    assert (guided - plain).abs().max() > 1e-3
+    free, mixed = (long_films(net, 2, 3, condition, 2, 5, history)[1] for history in (1.0, 1.7))
+    assert (free - mixed).abs().max() > 1e-3
+
+
 # ---- bars
 
 
@@ -277,6 +302,8 @@ def test_a_run_holds_all_networks_side_by_side(run: Path):
         assert table["rows"] and all(len(r) == len(table["columns"]) for r in table["rows"]), table["title"]
     shares = {(r[0], r[1]): r[3] for r in result["tables"][0]["rows"]}
     assert shares["copy of the last known frame", None] == 1 and 0.3 < shares["mean film", None] < 0.7
+    long = next(t for t in result["tables"] if t["title"].startswith("Long films"))
+    assert [(r[0], r[1]) for r in long["rows"]] == [(1.0, "0"), (1.5, "0")]
     assert len(shares) == 3 * 3 + 5 and all(s > 0 for s in shares.values())
     for picture in result["pictures"]:
         assert size_of_png((run / picture["file"]).read_bytes())[0] > 400
@@ -359,7 +386,7 @@ def test_a_long_film_is_the_same_however_its_ticks_come(bundle: Bundle):
         session.close()
     assert [p.shape[1] for p in pushed] == [5, 10] and np.array_equal(np.concatenate(pushed, 1), whole["film"])
     net = loaded(open_checkpoint(bundle.folder.parent / "train" / "films"))
-    opening, film = long_films(net, 3, 3, torch.from_numpy(condition), 3, 9)
+    opening, film = long_films(net, 3, 3, torch.from_numpy(condition), 3, 9, 1.5)
     assert np.abs(whole["opening"] - opening.numpy()).max() < 1e-4 and np.abs(whole["film"] - film.numpy()).max() < 1e-3
 
 
@@ -398,7 +425,7 @@ def test_every_recipe_in_the_examples_can_be_read():
     ("change", "says"),
     [
         ({"seeds": [1, 1]}, "seeds are different"), ({"networks": ["scalar"]}, "networks are vector"), ({"overlap": 8}, "overlap is from 1 to 7"),
-        ({"steps": 0}, "steps must be at least 1"), ({"network": {"width": 12}}, "width is a multiple of 8"), ({"data": {"clips": 0}}, "clips of an epoch"),
+        ({"steps": 0}, "steps must be at least 1"), ({"history": 0.5}, "history must be 1"), ({"network": {"width": 12}}, "width is a multiple of 8"), ({"data": {"clips": 0}}, "clips of an epoch"),
         ({"networks": ["vector", "vector"]}, "each once"), ({"data": {"name": "digits"}}, "must be one of"),
     ],
 )  # fmt: skip

@@ -1,4 +1,5 @@
-"""A film network as a bundle of tasks: one step graph for all of them, small graphs that place known frames, and a table a task.
+"""A film network as a bundle of tasks: one step graph, small graphs that place known frames, and a table a task. Where parts of long films
+are guided by what they know, those have a step graph of their own, with the same weights.
 
 Own task `generation`: a condition, a film. `image-to-video`: its first frame is given. `continuation`: its first two. `interpolation`: its
 first and its last. `long-video`: a stream; each tick makes the frames that follow, knowing the last ones of the film before it.
@@ -6,6 +7,7 @@ first and its last. `long-video`: a stream; each tick makes the frames that foll
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +17,18 @@ import torch
 from edgekit.bundle import Allowed, Golden, TaskProgram
 from edgekit.models._diffusion.net import UNet
 from edgekit.models._fvdm.clips import FRAMES, Clips
-from edgekit.models._fvdm.film import FILM_NOISE, STREAM_NOISE, FilmStep, Pair, Spread, Turn, draw_films, long_films
+from edgekit.models._fvdm.film import (
+    FILM_NOISE,
+    HISTORY_NOISE,
+    STREAM_NOISE,
+    FilmStep,
+    OnStep,
+    Pair,
+    Spread,
+    Turn,
+    draw_films,
+    long_films,
+)
 from edgekit.models._fvdm.plans import COLUMNS, ENDS, FIRST, PAIR, FilmPlan, rows
 from edgekit.program import Feed, Join, Phase, Program, State, Stream, noise, row, value
 from edgekit.signature import Signature, Tensor
@@ -42,22 +55,32 @@ class Described:
     tensors: Mapping[str, np.ndarray]
 
 
-def modules(net: UNet, overlap: int) -> dict[str, torch.nn.Module]:
+@dataclass(frozen=True)
+class Loop:
+    """How films are drawn: network calls, and of long ones the shared frames and the guidance by them (1: none)."""
+
+    steps: int
+    overlap: int
+    history: float = 1.0
+
+
+def modules(net: UNet, loop: Loop) -> dict[str, torch.nn.Module]:
     """The graphs by name."""
-    return {"main": FilmStep(net).eval(), "spread": Spread(), "pair": Pair(), "turn": Turn(overlap)}
+    on = {"on": OnStep(net, loop.history).eval()} if loop.history != 1 else {}
+    return {"main": FilmStep(net).eval(), **on, "spread": Spread(), "pair": Pair(), "turn": Turn(loop.overlap)}
 
 
-def plans(steps: int, overlap: int) -> dict[str, FilmPlan]:
+def plans(loop: Loop) -> dict[str, FilmPlan]:
     """The plan of each table's name: of the tasks, and of the parts of a long film."""
-    placed = {task: FilmPlan(steps, known) for task, known in PLACED.items()}
-    return {OWN: FilmPlan(steps, told=True), **placed, LONG: FilmPlan(steps, tuple(range(overlap)))}
+    placed = {task: FilmPlan(loop.steps, known) for task, known in PLACED.items()}
+    return {OWN: FilmPlan(loop.steps, told=True), **placed, LONG: FilmPlan(loop.steps, tuple(range(loop.overlap)))}
 
 
-def describe(net: UNet, steps: int, overlap: int, shows: tuple[str, tuple[str, ...]]) -> Described:
+def describe(net: UNet, loop: Loop, shows: tuple[str, tuple[str, ...]]) -> Described:
     """shows: what the condition says, and its values."""
-    shapes = _Shapes(net)
-    tensors = {f"{name}/{table}": a for name, plan in plans(steps, overlap).items() for table, a in rows(plan).items()}
-    wanted = Tensor(CONDITION, "int64", ("batch", 1), _meaning(*shows), (len(shows[1]) + 1,))
+    shapes, steps = _Shapes(net), loop.steps
+    tensors = {f"{name}/{table}": a for name, plan in plans(loop).items() for table, a in rows(plan).items()}
+    wanted = Tensor(CONDITION, "int64", ("batch", 1), _meaning(*shows), (len(shows[1]) + 1,), words=(shows[1],))
     image = Tensor(IMAGE, "float32", shapes.picture, "the first frame, pixels -1 to 1")
     film = Tensor(FILM, "float32", shapes.film, "frames, pixels -1 to 1")
     allowed = Allowed(output_max_abs={FILM: ALLOWED_MAX_ABS})
@@ -71,31 +94,36 @@ def describe(net: UNet, steps: int, overlap: int, shows: tuple[str, tuple[str, .
 
     tasks = {
         ANIMATE: task(image, "spread", ANIMATE), CONTINUE: task(pair("the first two frames, pixels -1 to 1"), "pair", CONTINUE),
-        BETWEEN: task(pair("the first frame and the last, pixels -1 to 1"), "pair", BETWEEN), LONG: _long(shapes, wanted, steps, overlap),
+        BETWEEN: task(pair("the first frame and the last, pixels -1 to 1"), "pair", BETWEEN), LONG: _long(shapes, wanted, loop),
     }  # fmt: skip
     own = Program((shapes.drawn(FILM, OWN, steps, FILM_NOISE, "nothing", told=True),), SEED)
     known = Tensor("known", "float32", shapes.film)
+    x, after = Tensor("x", "float32", shapes.film), (Tensor("x_next", "float32", shapes.film),)
+    on = {"on": Signature((x, known, Tensor("noise", "float32", shapes.film), *shapes.of_rows()), after)} if loop.history != 1 else {}
     graphs = {
-        "main": Signature((Tensor("x", "float32", shapes.film), known, *shapes.of_rows()), (Tensor("x_next", "float32", shapes.film),)),
+        "main": Signature((x, known, *shapes.of_rows()), after), **on,
         "spread": Signature((Tensor(IMAGE, "float32", shapes.picture),), (known,)),
         "pair": Signature((Tensor(FRAMES_GIVEN, "float32", shapes.some(2)),), (known,)),
         "turn": Signature(
             (Tensor(FILM, "float32", shapes.film),),
-            (Tensor("known_next", "float32", shapes.film), Tensor("new", "float32", shapes.some(FRAMES - overlap))),
+            (Tensor("known_next", "float32", shapes.film), Tensor("new", "float32", shapes.some(FRAMES - loop.overlap))),
         ),
     }  # fmt: skip
     return Described(Signature((wanted,), (film,)), own, tasks, graphs, tensors)
 
 
-def _long(shapes: _Shapes, wanted: Tensor, steps: int, overlap: int) -> TaskProgram:
+def _long(shapes: _Shapes, wanted: Tensor, loop: Loop) -> TaskProgram:
     """A film from nothing when the stream begins; with each tick the frames that follow."""
-    begin = shapes.drawn(OPENING, OWN, steps, FILM_NOISE, "nothing", told=True)
+    begin = shapes.drawn(OPENING, OWN, loop.steps, FILM_NOISE, "nothing", told=True)
     turned = Phase("turn", inputs={FILM: value(OPENING)}, outputs={"known_next": "begun"})
-    go_on = shapes.drawn("part", LONG, steps, STREAM_NOISE, "known")
+    go_on = shapes.drawn("part", LONG, loop.steps, STREAM_NOISE, "known")
+    if loop.history != 1:
+        states = {**go_on.states, "noise": State("float32", shapes.film, noise(HISTORY_NOISE))}
+        go_on = dataclasses.replace(go_on, graph="on", inputs={**go_on.inputs, "noise": value("noise")}, states=states)
     turn = Phase("turn", inputs={FILM: value("part")}, outputs={"new": FILM}, carry={"known_next": "known"})
-    states = {"known": State("float32", shapes.film, value("begun"))}
-    stream = Stream({TICK: Feed(0, 1, 1)}, (go_on, turn), {FILM: Join("concat", 1)}, states)
-    tick = Tensor(TICK, "float32", ("ticks",), f"as many numbers as there are to be parts of {FRAMES - overlap} frames; any numbers")
+    known = {"known": State("float32", shapes.film, value("begun"))}
+    stream = Stream({TICK: Feed(0, 1, 1)}, (go_on, turn), {FILM: Join("concat", 1)}, known)
+    tick = Tensor(TICK, "float32", ("ticks",), f"as many numbers as there are to be parts of {FRAMES - loop.overlap} frames; any numbers")
     made = Tensor(FILM, "float32", shapes.some("frames"), "the frames after the opening, pixels -1 to 1")
     opening = Tensor(OPENING, "float32", shapes.film, "the film that it begins with, pixels -1 to 1")
     return TaskProgram(
@@ -134,9 +162,9 @@ class _Shapes:
         return Phase("main", "steps", steps, inputs=inputs, states=states, carry={"x_next": film})
 
 
-def goldens(net: UNet, steps: int, overlap: int, part: Clips) -> dict[str, list[Golden]]:
+def goldens(net: UNet, loop: Loop, part: Clips) -> dict[str, list[Golden]]:
     """Answers of the loops in torch with the programs' seed to clips of `part`, a list a task; each of another batch."""
-    every = plans(steps, overlap)
+    every = plans(loop)
     found: dict[str, list[Golden]] = {name: [] for name in (OWN, *PLACED, LONG)}
     begin = 0
     for count, ticks in zip(GOLDEN_FILMS, GOLDEN_TICKS, strict=True):
@@ -148,7 +176,7 @@ def goldens(net: UNet, steps: int, overlap: int, part: Clips) -> dict[str, list[
         for task in PLACED:
             film = draw_films(net, every[task], torch.from_numpy(pixels), asked, SEED)
             found[task].append(Golden(given_of(task, pixels), {FILM: _array(film)}))
-        opening, film = long_films(net, steps, overlap, asked, ticks, SEED)
+        opening, film = long_films(net, loop.steps, loop.overlap, asked, ticks, SEED, loop.history)
         found[LONG].append(Golden({CONDITION: condition, TICK: np.zeros(ticks, np.float32)}, {FILM: _array(film), OPENING: _array(opening)}))
     return found
 

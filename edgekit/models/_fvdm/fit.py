@@ -15,19 +15,28 @@ from edgekit.checkpoint import Checkpoint, save_checkpoint
 from edgekit.measurement import Progress
 from edgekit.models._fvdm import bars
 from edgekit.models._fvdm.clips import ClipSplit
-from edgekit.models._fvdm.deploy import OWN, SEED, plans
+from edgekit.models._fvdm.deploy import SEED
 from edgekit.models._fvdm.film import draw_films, long_films
 from edgekit.models._fvdm.frames import yardstick_of
 from edgekit.models._fvdm.options import Kind, Options
-from edgekit.models._fvdm.outcome import CALLS, MADE_SO, TEST_SEED, Outcome, continued, outcome_of
-from edgekit.models._fvdm.plans import ENDS, PAIR
+from edgekit.models._fvdm.outcome import (
+    CALLS,
+    LONG_SO,
+    MADE_SO,
+    TEST_SEED,
+    Outcome,
+    continued,
+    long_statistics,
+    outcome_of,
+)
+from edgekit.models._fvdm.plans import ENDS, PAIR, FilmPlan
 from edgekit.models._fvdm.stages import loaded, made
-from edgekit.models._fvdm.tables import NAMES, tables
+from edgekit.models._fvdm.tables import NAMES, LongFilms, tables
 from edgekit.models._stages import Stages
 from edgekit.picture_grid import grid, write_png
 
 SEEN = 6  # films of a picture, a row each
-SEEN_TICKS = 6  # of the long films that are shown
+SEEN_TICKS = 4  # of the long films that are shown
 FORM = "films"  # the folder that is deployed
 
 
@@ -47,6 +56,9 @@ class Fit:
                     every[kind, seed] = made(self.stages, self.options, self.split, kind, seed)
         self.yardstick = yardstick_of(self.fabric, self.split, self.progress)
         outcomes = [self._tested(kind, seed, checkpoint, i, len(every)) for i, ((kind, seed), checkpoint) in enumerate(every.items())]
+        ways = sorted({1.0, self.options.history})
+        vector = {seed: checkpoint for (kind, seed), checkpoint in every.items() if kind == "vector"}
+        long = [self._long(seed, checkpoint, history) for history in ways for seed, checkpoint in vector.items()]
         best = min((o for o in outcomes if o.kind == "vector"), key=lambda o: o.validation[str(CALLS[-1])])
         if self.fabric.is_global_zero:
             self._hand_over(every["vector", best.seed])
@@ -54,7 +66,7 @@ class Fit:
             result = {
                 "score_name": "floor / feature-FID of frames", "test_samples": len(self.split.test), "deploy": FORM,
                 "rows": [self._row(o, every[o.kind, o.seed], real["fid"], o is best) for o in sorted(outcomes, key=lambda o: o is not best)],
-                "tables": tables(outcomes, self._bars(PAIR), self._bars(ENDS), real, self._seconds(every)),
+                "tables": tables(outcomes, long, self._bars(PAIR), self._bars(ENDS), real, self._seconds(every)),
                 "pictures": self._pictures(every, outcomes, best),
             }  # fmt: skip
             files.write_text(self.out / "result.json", files.canonical_json(result))
@@ -64,19 +76,29 @@ class Fit:
     def _tested(self, kind: Kind, seed: int, checkpoint: Checkpoint, done: int, total: int) -> Outcome:
         """The figures of a network, from beside it or taken now."""
         self.progress("films", done, total)
-        compute = partial(self._outcome, kind, seed, checkpoint)
-        return Outcome(**self.stages.stored(checkpoint, "test", compute, {**MADE_SO, "overlap": self.options.overlap}))
+        return Outcome(**self.stages.stored(checkpoint, "test", partial(self._outcome, kind, seed, checkpoint), MADE_SO))
 
     def _outcome(self, kind: Kind, seed: int, checkpoint: Checkpoint) -> dict[str, Any]:
-        return outcome_of(kind, seed, loaded(checkpoint), self.split, self.yardstick, self.options.overlap).to_json()
+        return outcome_of(kind, seed, loaded(checkpoint), self.split, self.yardstick).to_json()
+
+    def _long(self, seed: int, checkpoint: Checkpoint, history: float) -> LongFilms:
+        """Figures of long films of a network, from beside it or taken now."""
+        self.progress(f"long films, seed {seed}, guidance {history:g}", 0, 1)
+        o = self.options
+
+        def compute() -> dict[str, float]:
+            return long_statistics(loaded(checkpoint), self.split.test, self.yardstick, o.overlap, history, TEST_SEED + seed)
+
+        found = self.stages.stored(checkpoint, f"long-{history:g}", compute, {**LONG_SO, "overlap": o.overlap, "history": history})
+        return LongFilms(seed, history, found)
 
     def _hand_over(self, checkpoint: Checkpoint) -> None:
         """The weights as the form that is deployed, and the score of its films with the deployed program's noise."""
         o, net, test = self.options, loaded(checkpoint), self.split.test
-        films = draw_films(net, plans(o.steps, o.overlap)[OWN], None, torch.from_numpy(test.conditions), SEED).numpy().clip(-1, 1)
+        films = draw_films(net, FilmPlan(o.steps, told=True), None, torch.from_numpy(test.conditions), SEED).numpy().clip(-1, 1)
         score = self.yardstick.distance(test.pixels()) / self.yardstick.distance(films)
-        facts = {**checkpoint.facts, "recipe": self.stages.recipe, "form": FORM, "steps": o.steps, "overlap": o.overlap, "score": score}
-        save_checkpoint(self.out / FORM, net, facts)
+        loop = {"steps": o.steps, "overlap": o.overlap, "history": o.history}
+        save_checkpoint(self.out / FORM, net, {**checkpoint.facts, "recipe": self.stages.recipe, "form": FORM, **loop, "score": score})
 
     def _row(self, outcome: Outcome, checkpoint: Checkpoint, floor: float, deployed: bool) -> dict[str, Any]:
         return {
@@ -112,7 +134,7 @@ class Fit:
         part = type(test)(test.films[rows], test.conditions[rows], test.head, test.values)
         net, asked = loaded(every["vector", best.seed]), torch.from_numpy(part.conditions)
         o, most, known = self.options, CALLS[-1], "the first two frames are given"
-        opening, after = long_films(net, o.steps, o.overlap, asked, SEEN_TICKS, TEST_SEED)
+        opening, after = long_films(net, o.steps, o.overlap, asked, SEEN_TICKS, TEST_SEED, o.history)
         shown = {
             "real": ("Held-out clips", "what the films below were to say", part.pixels()),
             "continued": (f"Continued, {most} calls", known, continued(net, "own levels", most, part, PAIR, TEST_SEED)),

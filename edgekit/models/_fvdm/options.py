@@ -46,7 +46,8 @@ class Options:
     networks: tuple[Kind, ...] = ("vector", "scalar")  # scalar: one level for all frames; paper: PTSS, of the first seed alone
     seeds: tuple[int, ...] = (0,)
     steps: int = 10  # network calls of a film that is deployed
-    overlap: int = 4  # frames that a part of a long film shares with the part before it
+    overlap: int = 2  # frames that a part of a long film shares with the part before it
+    history: float = 1.0  # guidance of long films by the frames that they know; 1: none. Chosen on validation clips
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
@@ -57,6 +58,8 @@ class Options:
             raise ValueError(f"steps must be at least 1, found {self.steps}")
         if not 1 <= self.overlap < FRAMES:
             raise ValueError(f"overlap is from 1 to {FRAMES - 1} of the {FRAMES} frames, found {self.overlap}")
+        if self.history < 1:
+            raise ValueError(f"history must be 1 (no guidance) or more, found {self.history}")
 
 
 def options_of(recipe: Mapping[str, Any]) -> Options:

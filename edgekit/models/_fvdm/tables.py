@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
@@ -15,15 +16,25 @@ HOW = {"own levels": "level 0", "held": "held clean", "replaced": "replaced by n
 Groups = Mapping[str, list[Outcome]]
 
 
+@dataclass(frozen=True)
+class LongFilms:
+    """Figures of long films of one seed; see outcome.long_statistics."""
+
+    seed: int
+    history: float
+    found: Mapping[str, float]
+
+
 def tables(
-    outcomes: Sequence[Outcome], after: Mapping[str, float], between: Mapping[str, float], real: Mapping[str, float],
-    seconds: Mapping[str, list[float]],
+    outcomes: Sequence[Outcome], long: Sequence[LongFilms], after: Mapping[str, float], between: Mapping[str, float],
+    real: Mapping[str, float], seconds: Mapping[str, list[float]],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """after, between: errors of the bars as shares of copying and of blending; real: feature-FID floor and motion energy of test clips."""
+    """long: of the networks with a level per frame; after, between: errors of the bars as shares of copying and of blending;
+    real: figures of test clips; seconds: of training."""
     groups: dict[str, list[Outcome]] = {kind: [o for o in outcomes if o.kind == kind] for kind in NAMES}
     groups = {kind: found for kind, found in groups.items() if found}
     return [
-        _continuation(groups, after), _between(groups, between), _by_frame(groups), _free(groups, real), _long(groups), _by_seed(groups),
+        _continuation(groups, after), _between(groups, between), _by_frame(groups), _free(groups, real), _long(long), _by_seed(groups),
         _seconds(seconds),
     ]  # fmt: skip
 
@@ -87,19 +98,24 @@ def _free(groups: Groups, real: Mapping[str, float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _long(groups: Groups) -> dict[str, Any]:
+def _long(long: Sequence[LongFilms]) -> dict[str, Any]:
     rows: list[list[Any]] = []
-    for kind, found in groups.items():
-        for o in (o for o in found if o.long):
-            ratios = [round(o.long[f"{what} last"] / o.long[f"{what} first"], 4) for what in ("variance", "ink", "motion")]
-            rows.append([NAMES[kind], o.seed, round(o.long["apart"], 4), *ratios, round(o.long["same"], 4)])
+    for history in sorted({f.history for f in long}):
+        every = []
+        for f in (f for f in long if f.history == history):
+            ratios = [f.found[f"{what} last"] / f.found[f"{what} first"] for what in ("variance", "ink", "motion")]
+            every.append([f.found["apart"], *ratios, f.found["same"]])
+            rows.append([history, str(f.seed), *(round(v, 4) for v in every[-1])])
+        if len(every) > 1:
+            rows.append([history, "mean", *(round(fmean(v), 4) for v in zip(*every, strict=True))])
     return {
         "title": f"Long films: the last {LONG_ENDS} of {LONG_FRAMES} frames against the first {LONG_ENDS}",
-        "columns": ["film", "seed", "means apart", "variance", "ink", "motion", "shows the same"], "rows": rows,
+        "columns": ["guidance", "seed", "means apart", "variance", "ink", "motion", "shows the same"], "rows": rows,
         "caption": (
-            f"At most {LONG_FILMS} films, each part knowing the last frames of the part before it. means apart: distance of the mean features of the "
-            "last frames from those of the first, over the length of the latter. variance (trace of the features' covariance), ink (mean brightness) "
-            "and motion: last over first. shows the same: share of films in which the feature network sees the same at both ends."
+            f"At most {LONG_FILMS} films from nothing, in parts of which each knows the last frames of the part before it. guidance: by those frames; "
+            "1 is none. means apart: distance of the mean features of the last frames from those of the first, over the length of the latter. "
+            "variance (trace of the features' covariance), ink (mean brightness), motion (mean absolute difference of neighbouring frames): "
+            "last over first. shows the same: share of films in which the feature network sees the same at both ends."
         ),
     }  # fmt: skip
 

@@ -36,10 +36,11 @@ class TrainedFilms(Trained):
                 f"{checkpoint.folder} is '{facts['stage']}' of seed {facts['seed']}, one of the networks that were compared; "
                 "give the folder films beside it"
             )
-        self.net, self.steps, self.overlap = loaded(checkpoint), int(facts["steps"]), int(facts["overlap"])
+        self.net = loaded(checkpoint)
+        self.loop = deploy.Loop(int(facts["steps"]), int(facts["overlap"]), float(facts["history"]))
         self.name, self.sha256 = str(facts["name"]), checkpoint.sha256
         self.part = split_of(facts["recipe"]).test
-        found = deploy.describe(self.net, self.steps, self.overlap, (self.part.head, self.part.values))
+        found = deploy.describe(self.net, self.loop, (self.part.head, self.part.values))
         self.signature, self.program, self.graphs, self.tensors = found.signature, found.program, found.graphs, found.tensors
         self.task_name, self.tasks = deploy.OWN, found.tasks
         self.model = Model(str(facts["family"]), facts["recipe"], self.sha256, SCORE, facts["score"], len(self.part))
@@ -49,7 +50,7 @@ class TrainedFilms(Trained):
     def module(self, graph: str = "main") -> torch.nn.Module:
         from edgekit.models._fvdm.deploy import modules
 
-        return modules(self.net, self.overlap)[graph]
+        return modules(self.net, self.loop)[graph]
 
     def traced_sizes(self) -> Mapping[str, int]:
         """A size that no other size of a graph equals."""
@@ -66,7 +67,7 @@ class TrainedFilms(Trained):
     def _goldens(self, task: str) -> list[Golden]:
         from edgekit.models._fvdm.deploy import goldens
 
-        return goldens(self.net, self.steps, self.overlap, self.part)[task]
+        return goldens(self.net, self.loop, self.part)[task]
 
 
 def split_of(recipe: Mapping[str, object]) -> ClipSplit:
