@@ -114,8 +114,8 @@ def _long(long: Sequence[LongFilms]) -> dict[str, Any]:
         "caption": (
             f"At most {LONG_FILMS} films from nothing, in parts of which each knows the last frames of the part before it. guidance: by those frames; "
             "1 is none. means apart: distance of the mean features of the last frames from those of the first, over the length of the latter. "
-            "variance (trace of the features' covariance), ink (mean brightness), motion (mean absolute difference of neighbouring frames): "
-            "last over first. shows the same: share of films in which the feature network sees the same at both ends."
+            "variance (trace of the features' covariance), ink (mean brightness), motion (mean absolute difference of neighbours): last over "
+            "first. shows the same: share of films in which the feature network sees the same at both ends."
         ),
     }  # fmt: skip
 
