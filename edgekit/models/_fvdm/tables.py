@@ -112,10 +112,10 @@ def _long(long: Sequence[LongFilms]) -> dict[str, Any]:
         "title": f"Long films: the last {LONG_ENDS} of {LONG_FRAMES} frames against the first {LONG_ENDS}",
         "columns": ["guidance", "seed", "means apart", "variance", "ink", "motion", "shows the same"], "rows": rows,
         "caption": (
-            f"At most {LONG_FILMS} films from nothing, in parts of which each knows the last frames of the part before it. guidance: by those "
-            "frames; 1 is none. means apart: distance of the mean features of the last frames from those of the first, over the length of the latter. "
-            "variance (trace of the features' covariance), ink (mean brightness), motion (mean absolute difference of neighbours): last over "
-            "first. shows the same: share of films in which the feature network sees the same at both ends."
+            f"At most {LONG_FILMS} films from nothing, in parts of which each knows the last frames of the part before it. guidance: by "
+            "those frames; 1 is none. means apart: distance of the mean features of the last frames from those of the first, over the "
+            "length of the latter. variance (trace of the features' covariance), ink (mean brightness), motion (mean absolute difference of "
+            "neighbours): last over first. shows the same: share of films in which the feature network sees the same at both ends."
         ),
     }  # fmt: skip
 
