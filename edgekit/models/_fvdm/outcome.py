@@ -20,7 +20,7 @@ from edgekit.models._fvdm.plans import ENDS, PAIR, FilmPlan
 
 CALLS = (1, 4, 10)  # network calls of a film
 VALIDATION_SEED, TEST_SEED = 1000, 2000  # of the noise: nobody chooses by the test's
-LONG_FRAMES, LONG_FILMS, LONG_ENDS = 128, 64, 16  # of the test of long films: frames, films, frames at either end that are compared
+LONG_FRAMES, LONG_FILMS, LONG_ENDS = 128, 48, 16  # of the test of long films: frames, films, frames at either end that are compared
 CHOOSE = 250  # validation clips at most, by which is chosen how known frames are given, and which seed is deployed
 WAYS: Mapping[Kind, tuple[str, ...]] = {"vector": ("own levels",), "paper": ("own levels",), "scalar": ("held", "replaced")}
 MADE_SO = {"calls": CALLS, "seeds": [VALIDATION_SEED, TEST_SEED], "choose": CHOOSE}
