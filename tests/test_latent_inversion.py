@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekit import examine, recipe, registry
+from edgekit import examine, quantise, recipe, registry
 from edgekit.bundle import Bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError
@@ -326,6 +326,18 @@ def test_samples_are_no_test_pictures_and_fit_their_tasks(bundle: Bundle, family
         with runtime.open(bundle.of_task(task)) as session:
             assert all(np.isfinite(v).all() for v in session.run(family.task_samples(model, task, 5)).values())
     assert family.held_out(model, 3)["edit"].tolist() == [[0], [1], [2]]
+
+
+def test_a_calibrator_cuts_stored_offsets_along_the_batch_and_not_along_the_steps(
+    bundle: Bundle, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(quantise, "BATCH", 2)
+    trials = object.__new__(quantise.Trials)  # of its many trials only the cutting of samples is looked at
+    trials.source, given = bundle, dict(family.task_samples(bundle.manifest.model, "edit-own", 5))
+    given["offsets"] = np.arange(given["offsets"].size, dtype=np.float32).reshape(given["offsets"].shape)
+    cut = trials._batches(given, bundle.of_task("edit-own"))
+    assert [(b["latent"].shape[0], b["offsets"].shape[:2]) for b in cut] == [(2, (6, 2))] * 2
+    assert np.array_equal(cut[1]["offsets"], given["offsets"][:, 2:4]) and np.array_equal(cut[1]["wanted"], given["wanted"][2:4])
 
 
 def test_a_picture_of_ones_own_is_prepared_in_place_of_the_held_out_ones(run: Path, family: Family, tmp_path: Path) -> None:
