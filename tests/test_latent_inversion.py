@@ -345,7 +345,7 @@ def test_a_picture_of_ones_own_is_prepared_in_place_of_the_held_out_ones(run: Pa
 
     image = pictures("digits").test.take(np.flatnonzero(pictures("digits").test.conditions[:, 0] == 3)[:1]).images[0, 0]
     Image.fromarray(((image + 1) * 127.5).round().astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST).save(tmp_path / "three.png")
-    mine = {**RECIPE, "edit": {"picture": str(tmp_path / "three.png"), "shows": ["digit=3"], "to": ["digit=8", "digit=5"]}}
+    mine = {**RECIPE, "edit": {"picture": str(tmp_path / "three.png"), "to": ["digit=8", "digit=5"], "shows": ["digit=3"]}}
     assert family.fit(recipe.fill(family.options(), mine, "mine"), run / "train", silent) == run / "train" / "own"
     trained, exporter = family.load(run / "train" / "own"), registry.find(Exporter, "onnx")
     made = exporter.export(trained, tmp_path / "own", exporter.options)
@@ -353,7 +353,10 @@ def test_a_picture_of_ones_own_is_prepared_in_place_of_the_held_out_ones(run: Pa
         back = session.run({"edit": np.array([[0], [1]])})["image"]
     assert np.abs(back[0, 0] - image).max() < 2 / 255 and np.abs(back[1] - back[0]).max() < 1e-4
     assert open_checkpoint(run / "train" / "own").facts["names"] == ["3 to 8", "3 to 5"]
+    (tmp_path / "three.png").rename(tmp_path / "gone.png")  # as on a device
     assert family.score(made.manifest.model, lambda given: {"image": np.zeros((2, 1, 8, 8), np.float32)}).samples == 2
+    assert family.samples(made.manifest.model, 9)["edit"].tolist() == [[0], [1]]
+    (tmp_path / "gone.png").rename(tmp_path / "three.png")
     assert size_of_png((run / "train" / "own.png").read_bytes())[0] > 100
     for change, says in (({"to": ["digit=3"]}, "shows digit=3 already"), ({"to": ["digit=ten"]}, "no value of digit"), ({"picture": "none.png"}, r"none\.png is not a picture")):
         with pytest.raises(EdgekitError, match=says):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,10 +64,15 @@ def held_out(part: Pictures, heads: Sequence[str], count: int, called: str = "")
 
 def own(edit: Own, heads: Sequence[str], split: Split, net: quality.FeatureNet) -> Asked:
     """The edits of the user's own picture. `net` tells what it shows where the recipe does not say."""
-    part = split.train
-    image = read_picture(Path(edit.picture).expanduser(), part.images.shape[1], part.images.shape[2])
+    image = read_picture(Path(edit.picture).expanduser(), *split.train.images.shape[1:3])
     with torch.no_grad():
-        shows = np.array([int(a.argmax(1)) for a in net(torch.from_numpy(image[None]))], np.int64)
+        told = [int(a.argmax(1)) for a in net(torch.from_numpy(image[None]))]
+    return own_by_words(edit, heads, split, told, image)
+
+
+def own_by_words(edit: Own, heads: Sequence[str], split: Split, told: Sequence[int], image: np.ndarray) -> Asked:
+    """The edits of a picture that shows what the recipe says and, where that says nothing, what is `told`, a number a head."""
+    part, shows = split.train, np.array(told, np.int64)
     for text in edit.shows:
         head, value = pair_of(text, split)
         shows[head] = value
@@ -80,6 +85,12 @@ def own(edit: Own, heads: Sequence[str], split: Split, net: quality.FeatureNet) 
         raise EdgekitError(f"{edit.picture} shows {asked[int(same.argmax())]} already, so there is nothing to edit; give another value in edit.to")
     names = tuple(_words(part, shows, w) for w in wanted)
     return Asked(np.repeat(image[None], len(pairs), 0), np.repeat(shows[None], len(pairs), 0), wanted, names)
+
+
+def said_in_full(edit: Own, asked: Asked, part: Pictures) -> Own:
+    """The same with all that the picture shows, so that nobody needs the picture to know what was asked."""
+    shows = tuple(f"{h}={v[n]}" for h, v, n in zip(part.heads, part.values, asked.shows[0], strict=True))
+    return replace(edit, shows=shows)
 
 
 def words_of(part: Pictures) -> tuple[tuple[str, ...], ...]:

@@ -15,7 +15,7 @@ from edgekit.checkpoint import Checkpoint, save_checkpoint
 from edgekit.measurement import Progress
 from edgekit.models._diffusion import quality, rewards
 from edgekit.models._diffusion.data import Split
-from edgekit.models._diffusion.stages import Stages, loaded
+from edgekit.models._diffusion.stages import Stages, loaded, plain
 from edgekit.models._diffusion.yardstick import yardstick_of
 from edgekit.models._latent_inversion import edits as judged
 from edgekit.models._latent_inversion.deploy import Carried, Edits, Way, answered
@@ -170,14 +170,13 @@ class Fit:
         known, target = self._prepared(step, stored, way.guidance)
         words = judged.words_of(self.split.train)
         edits = Edits(known.latent, known.offsets, known.source, blended(target, known.source, way.blend), stored.names, words)
-        chosen_ones = {n: (getattr(way, n),) for n in ("guidance", "switch", "keep", "blend")}
-        fixed = dataclasses.replace(o.inversion, **chosen_ones)
-        made_so = dataclasses.replace(o, inversion=fixed)
+        fixed = dataclasses.replace(o.inversion, guidance=(way.guidance,), switch=(way.switch,), keep=(way.keep,), blend=(way.blend,))
+        told = judged.said_in_full(o.edit, asked, self.split.train) if o.edit.picture else o.edit
+        made_so = dataclasses.replace(o, inversion=fixed, edit=told)
         how = Way(o.inversion.steps, way.guidance, switch_of(made_so), way.keep)
         images = answered(step.net, edits, how, "edit", edits_at(np.arange(len(asked)), made_so))["image"]
-        recipe = {**self.stages.recipe, "inversion": {**self.stages.recipe["inversion"], **{n: list(v) for n, v in chosen_ones.items()}}}
         facts = {
-            **checkpoint.facts, "form": form, "recipe": recipe, "way": dataclasses.asdict(how), "names": list(stored.names),
+            **checkpoint.facts, "form": form, "recipe": plain(made_so), "way": dataclasses.asdict(how), "names": list(stored.names),
             "words": [list(w) for w in words], "scored": len(asked),
             "score": float(judged.accepted(self.yardstick.net, images, asked).mean()),
         }  # fmt: skip

@@ -171,7 +171,8 @@ class _Turn:
 
     def __call__(self, x: Tensor, asked: Tensor, empty: Tensor) -> Tensor:
         free = self.asked(x, empty)
-        return self.cos * x + self.sin * (free + self.guidance * (asked - free))
+        landed: Tensor = self.cos * x + self.sin * (free + self.guidance * (asked - free))
+        return landed
 
 
 def blended(target: Tensor, source: Tensor, share: float) -> Tensor:

@@ -26,7 +26,7 @@ from edgekit.models._latent_inversion.deploy import (
     Edits,
     Way,
 )
-from edgekit.models._latent_inversion.edits import Asked, accepted, held_out, own
+from edgekit.models._latent_inversion.edits import Asked, accepted, held_out, own, own_by_words
 from edgekit.models._latent_inversion_options import Options, options_of
 from edgekit.parts import Arrays, Score, Trained
 
@@ -108,10 +108,19 @@ def asked_of(options: Options) -> Asked:
     return held_out(split.test, options.edits.heads, options.edits.test).first(options.edits.deployed)
 
 
+def wanted_of(options: Options) -> Asked:
+    """The same for who judges answers: of the user's own picture, which may be elsewhere by now, without it."""
+    split = pictures(options.data.name)
+    if not options.edit.picture:
+        return asked_of(options)
+    nothing = np.zeros(split.train.images.shape[1:], np.float32)
+    return own_by_words(options.edit, options.edits.heads, split, [0] * len(split.train.heads), nothing)
+
+
 def edit_score(model: Model, run: Callable[[Arrays], Arrays], limit: int | None) -> Score:
     """The share of the prepared edits that an independent classifier accepts, with the switch where validation put it."""
     options = options_of(model.recipe)
-    asked = asked_of(options)
+    asked = wanted_of(options)
     asked = asked.first(limit) if limit else asked
     images = run(edits_at(np.arange(len(asked)), options))[IMAGE]
     return Score(SCORE, float(accepted(cached(options.data.name).net, images, asked).mean()), len(asked))
@@ -130,15 +139,15 @@ def switch_of(options: Options) -> int:
 def samples(model: Model, limit: int) -> dict[str, np.ndarray]:
     """Prepared edits of validation pictures; of a picture of the user's own its edits."""
     options = options_of(model.recipe)
-    count = len(asked_of(options))
-    rows = np.arange(count) if options.edit.picture else count + np.arange(SAMPLED)
+    count = len(wanted_of(options))
+    rows = np.arange(count) if options.edit.picture else count + np.arange(min(SAMPLED, options.edits.validation))
     return edits_at(rows[:limit], options)
 
 
 def shown(model: Model, limit: int) -> dict[str, np.ndarray]:
     """The prepared edits that are scored, the first ones."""
     options = options_of(model.recipe)
-    return edits_at(np.arange(len(asked_of(options)))[:limit], options)
+    return edits_at(np.arange(len(wanted_of(options)))[:limit], options)
 
 
 def task_samples(model: Model, task: str, limit: int) -> dict[str, np.ndarray]:
