@@ -134,7 +134,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, levels: Tensor, condition: Tensor, jump: Tensor | None = None) -> Tensor:
         """x float32 (B, C, H, W), levels float32 (B, K), condition int64 (B, heads) where the number of a head's values
-        means 'not given', jump float32 (B, 1) in levels for a network with jumps -> v float32 (B, C, H, W)."""
+        means 'not given', or float32 (B, 4 * width) as embedded() gives, jump float32 (B, 1) in levels for a network with
+        jumps -> v float32 (B, C, H, W)."""
         told = self.told(levels, condition, jump)
         if self.slots > 1:
             maps = (levels / LEVELS)[:, :, None, None].expand(-1, -1, self.size, self.size)
@@ -159,13 +160,22 @@ class UNet(nn.Module):
     def told(self, levels: Tensor, condition: Tensor, jump: Tensor | None) -> Tensor:
         """What every block is told: float32 (B, 4 * width)."""
         told = self.told_second(F.silu(self.told_first(self.waves(levels))))
-        for i, embedding in enumerate(self.conditions):
-            told = told + embedding(condition[:, i])
+        if condition.is_floating_point():
+            told = told + condition
+        else:
+            for i, embedding in enumerate(self.conditions):
+                told = told + embedding(condition[:, i])
         if (jump is not None) != self.jumps:
             raise ValueError(f"jump must be given to a network with jumps and to no other; found jumps {self.jumps}")
         if jump is not None:
             told = told + self.jump_second(F.silu(self.jump_first(self.waves(jump))))
         return F.silu(told)
+
+    def embedded(self, condition: Tensor) -> Tensor:
+        """Conditions int64 (B, heads), of one head or more, as the one vector that stands for them: float32 (B, 4 * width)."""
+        first, *others = (embedding(condition[:, i]) for i, embedding in enumerate(self.conditions))
+        vector: Tensor = sum(others, start=first)
+        return vector
 
 
 def hidden_matrices(net: nn.Module) -> tuple[str, ...]:

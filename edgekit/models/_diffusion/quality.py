@@ -28,6 +28,7 @@ WIDTHS = (48, 64, 96)  # channels of the three convolutions
 FEATURES = 64
 AT_ONCE = 500  # pictures
 EPOCHS = {"digits": 30, "mnist": 6, "avatars": 24, "emoji": 14}  # validation is flat from about there
+EPOCHS |= {f"frames of {name}": n for name, n in (("moving_mnist", 5), ("moving_small", 3), ("emoji", 10), ("radar", 3))}
 SEED = 0  # of the feature network's weights: one yardstick a data set, whatever is measured by it
 
 
