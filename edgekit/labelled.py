@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -42,6 +43,8 @@ def model_of(test: str, calibration: str, signature: Signature, run: Callable[[A
 
 class Labelled:
     """Top-1 accuracy of the first output over `test`, and the inputs of `calibration`."""
+
+    features: ClassVar[tuple[str, ...]] = ()
 
     def score(self, model: Model, run: Callable[[Arrays], Arrays], limit: int | None = None) -> Score:
         """The share of labels that are the largest of the last axis of the first output."""

@@ -102,6 +102,8 @@ def manifest_of(source: Trained, fmt: str, file_names: Mapping[str, str], lineag
 class Family(Part):
     """A model family: network, data, loss, score, how it is compressed, the error it allows at each precision."""
 
+    features: ClassVar[tuple[str, ...]] = ()  # outputs that look like scores of classes and are none: which number is the largest says nothing
+
     @abstractmethod
     def options(self) -> type:
         """The frozen dataclass that a recipe of this family fills (see recipe.py)."""

@@ -168,9 +168,9 @@ class Trials:
         floats = [n for n, v in expected.items() if v.dtype.kind == "f"]
         worst = min((sqnr_db(expected[n], got[n]) for n in floats), default=200.0)
         # Scores of classes lie along the last axis of (batch, classes) or (batch, steps, classes); the last axis of pictures is their
-        # width, that of a sampled signal its time.
-        signals = {t.name for t in self.source.manifest.signature.outputs if t.rate_hz}
-        rows = [n for n in floats if expected[n].ndim in (2, 3) and expected[n].shape[-1] > 1 and n not in signals]
+        # width, that of a sampled signal its time, and features are what their family says.
+        others = {t.name for t in self.source.manifest.signature.outputs if t.rate_hz}.union(self.task.features)
+        rows = [n for n in floats if expected[n].ndim in (2, 3) and expected[n].shape[-1] > 1 and n not in others]
         same = min((float((expected[n].argmax(-1) == got[n].argmax(-1)).mean()) for n in rows), default=None)
         return Trial(choice, worst, same)
 
@@ -257,12 +257,20 @@ class Trials:
 
     def _batches(self, arrays: Arrays, view: Bundle | None = None) -> list[dict[str, np.ndarray]]:
         """Samples as the inputs of the bundle's own program, or of the task `view`, BATCH at a time where the batch is free."""
-        first = (view or self.source).manifest.signature.inputs[0].shape
-        count = len(next(iter(arrays.values())))
+        inputs = (view or self.source).manifest.signature.inputs
+        first = inputs[0].shape
+        # A batch lies along the first axis but where a table of steps does: offsets (steps, batch, ...) of a loop.
+        free = first and isinstance(first[0], str)
+        along = {t.name: t.shape.index(first[0]) if free and first[0] in t.shape else 0 for t in inputs}
+        name, some = next(iter(arrays.items()))
+        count = some.shape[along[name]]
         size = min(BATCH, count) if first and isinstance(first[0], str) else int(first[0]) if first else 1
         whole = count - count % size  # onnxruntime's histograms want batches of one size
         runtime = registry.find(Runtime, "onnxruntime")
-        cut = [{n: np.ascontiguousarray(v[at : at + size]) for n, v in arrays.items()} for at in range(0, whole, size)]
+        cut = [
+            {n: np.ascontiguousarray(v[(slice(None),) * along[n] + (slice(at, at + size),)]) for n, v in arrays.items()}
+            for at in range(0, whole, size)
+        ]  # fmt: skip
         return [completed(self.source, batch, runtime) for batch in cut]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from edgekit.parts import Arrays, Family, Score
 
 class Task(Protocol):
     """Both give inputs as in the program's signature, the batch first."""
+
+    features: ClassVar[tuple[str, ...]]  # see Family
 
     def score(self, model: Model, run: Callable[[Arrays], Arrays], limit: int | None = None) -> Score:
         """The score of `run` on the test data."""

@@ -134,34 +134,48 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, levels: Tensor, condition: Tensor, jump: Tensor | None = None) -> Tensor:
         """x float32 (B, C, H, W), levels float32 (B, K), condition int64 (B, heads) where the number of a head's values
-        means 'not given', jump float32 (B, 1) in levels for a network with jumps -> v float32 (B, C, H, W)."""
+        means 'not given', or float32 (B, 4 * width) as embedded() gives, jump float32 (B, 1) in levels for a network with
+        jumps -> v float32 (B, C, H, W)."""
         told = self.told(levels, condition, jump)
         if self.slots > 1:
             maps = (levels / LEVELS)[:, :, None, None].expand(-1, -1, self.size, self.size)
             x = torch.cat([x, maps], 1)
+        return self.drawn(x, told)[0]
+
+    def drawn(self, x: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+        """x with its maps of levels, and what every block is told (B, 4 * width) -> (v, what the lowest resolution holds
+        (B, 2 * width, H / 2, W / 2))."""
         first = self.first(x)
         high = self.down(first, told)
         small = self.smaller(high)
         low = self.look_down(self.low_down(small, told))
-        h = self.look_middle(self.middle(low, told))
-        h = self.low_up1(torch.cat([h, low], 1), told)
+        deepest = self.look_middle(self.middle(low, told))
+        h = self.low_up1(torch.cat([deepest, low], 1), told)
         h = self.low_up2(torch.cat([h, small], 1), told)
         h = F.interpolate(self.larger(h), scale_factor=2.0, mode="nearest")
         h = self.up1(torch.cat([h, high], 1), told)
         h = self.up2(torch.cat([h, first], 1), told)
-        out: Tensor = self.last(F.silu(self.last_norm(h)))
-        return out
+        return self.last(F.silu(self.last_norm(h))), deepest
 
     def told(self, levels: Tensor, condition: Tensor, jump: Tensor | None) -> Tensor:
         """What every block is told: float32 (B, 4 * width)."""
         told = self.told_second(F.silu(self.told_first(self.waves(levels))))
-        for i, embedding in enumerate(self.conditions):
-            told = told + embedding(condition[:, i])
+        if condition.is_floating_point():
+            told = told + condition
+        else:
+            for i, embedding in enumerate(self.conditions):
+                told = told + embedding(condition[:, i])
         if (jump is not None) != self.jumps:
             raise ValueError(f"jump must be given to a network with jumps and to no other; found jumps {self.jumps}")
         if jump is not None:
             told = told + self.jump_second(F.silu(self.jump_first(self.waves(jump))))
         return F.silu(told)
+
+    def embedded(self, condition: Tensor) -> Tensor:
+        """Conditions int64 (B, heads), of one head or more, as the one vector that stands for them: float32 (B, 4 * width)."""
+        first, *others = (embedding(condition[:, i]) for i, embedding in enumerate(self.conditions))
+        vector: Tensor = sum(others, start=first)
+        return vector
 
 
 def hidden_matrices(net: nn.Module) -> tuple[str, ...]:

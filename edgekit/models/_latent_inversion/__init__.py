@@ -1,0 +1,1 @@
+"""What latent inversion with timestep-aware sampling is made of."""
