@@ -95,7 +95,7 @@ class Fit:
         if len(o.history) == 1:
             return o.history[0]
         decided_by = {**LONG_SO, "films": LONG_CHOOSE, "overlap": o.overlap, "history": o.history}
-        found = self.stages.stored(checkpoint, "history", lambda: [change(h) for h in o.history], decided_by)
+        found: list[float] = self.stages.stored(checkpoint, "history", lambda: [change(h) for h in o.history], decided_by)
         return o.history[found.index(min(found))]
 
     def _long(self, seed: int, checkpoint: Checkpoint, history: float) -> LongFilms:
