@@ -34,7 +34,7 @@ from edgekit.picture_grid import size_of_png
 
 ROOT = Path(__file__).parent.parent
 F = clips.FRAMES
-SMALL = {"networks": ["vector", "scalar", "paper"], "steps": 3, "overlap": 3, "history": 1.5, "data": {"clips": 128}, "network": {"width": 8}}
+SMALL = {"networks": ["vector", "scalar", "paper"], "steps": 3, "overlap": 3, "history": [1.2, 1.5], "data": {"clips": 128}, "network": {"width": 8}}
 SMALL |= {"training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.02, "optimizer": "muon", "schedule": "constant", "average": 0.9}}
 
 
@@ -303,7 +303,7 @@ def test_a_run_holds_all_networks_side_by_side(run: Path):
     shares = {(r[0], r[1]): r[3] for r in result["tables"][0]["rows"]}
     assert shares["copy of the last known frame", None] == 1 and 0.3 < shares["mean film", None] < 0.7
     long = next(t for t in result["tables"] if t["title"].startswith("Long films"))
-    assert [(r[0], r[1]) for r in long["rows"]] == [(1.0, "0"), (1.5, "0")]
+    assert [r[0] for r in long["rows"]] == ["none", f"{open_checkpoint(run / 'films').facts['history']:g}"]
     assert len(shares) == 3 * 3 + 5 and all(s > 0 for s in shares.values())
     for picture in result["pictures"]:
         assert size_of_png((run / picture["file"]).read_bytes())[0] > 400
@@ -335,6 +335,13 @@ def test_of_two_ways_to_give_known_frames_the_better_on_validation_is_told(run: 
             shares[way] = ((films - real)[:, 2:] ** 2).mean() / ((real[:, 1:2] - real[:, 2:]) ** 2).mean()
         assert found["way"][calls] == min(shares, key=lambda w: shares[w])
         assert found["validation"][calls] == pytest.approx(min(shares.values()), rel=1e-4)
+
+
+def test_guidance_is_chosen_by_what_changes_least():
+    steady = {"apart": 0.1, **{f"{what} {end}": 2.0 for what in ("variance", "ink", "motion") for end in ("first", "last")}}
+    assert outcome.worst_change(steady) == pytest.approx(0.1)
+    assert outcome.worst_change({**steady, "ink last": 1.0}) == pytest.approx(0.5)
+    assert outcome.worst_change({**steady, "motion last": 2.6}) == pytest.approx(0.3)
 
 
 def test_a_network_that_was_only_compared_is_not_deployed(run: Path):
@@ -385,8 +392,10 @@ def test_a_long_film_is_the_same_however_its_ticks_come(bundle: Bundle):
         pushed = [session.push({"tick": ticks[:n]})["film"] for n in (1, 2)]
         session.close()
     assert [p.shape[1] for p in pushed] == [5, 10] and np.array_equal(np.concatenate(pushed, 1), whole["film"])
+    facts = open_checkpoint(bundle.folder.parent / "train" / "films").facts
     net = loaded(open_checkpoint(bundle.folder.parent / "train" / "films"))
-    opening, film = long_films(net, 3, 3, torch.from_numpy(condition), 3, 9, 1.5)
+    assert facts["history"] in (1.2, 1.5)
+    opening, film = long_films(net, 3, 3, torch.from_numpy(condition), 3, 9, facts["history"])
     assert np.abs(whole["opening"] - opening.numpy()).max() < 1e-4 and np.abs(whole["film"] - film.numpy()).max() < 1e-3
 
 
@@ -425,7 +434,7 @@ def test_every_recipe_in_the_examples_can_be_read():
     ("change", "says"),
     [
         ({"seeds": [1, 1]}, "seeds are different"), ({"networks": ["scalar"]}, "networks are vector"), ({"overlap": 8}, "overlap is from 1 to 7"),
-        ({"steps": 0}, "steps must be at least 1"), ({"history": 0.5}, "history must be 1"), ({"network": {"width": 12}}, "width is a multiple of 8"), ({"data": {"clips": 0}}, "clips of an epoch"),
+        ({"steps": 0}, "steps must be at least 1"), ({"history": [0.5]}, "history names guidances"), ({"network": {"width": 12}}, "width is a multiple of 8"), ({"data": {"clips": 0}}, "clips of an epoch"),
         ({"networks": ["vector", "vector"]}, "each once"), ({"data": {"name": "digits"}}, "must be one of"),
     ],
 )  # fmt: skip

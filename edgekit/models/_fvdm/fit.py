@@ -21,13 +21,16 @@ from edgekit.models._fvdm.frames import yardstick_of
 from edgekit.models._fvdm.options import Kind, Options
 from edgekit.models._fvdm.outcome import (
     CALLS,
+    LONG_CHOOSE,
     LONG_SO,
     MADE_SO,
     TEST_SEED,
+    VALIDATION_SEED,
     Outcome,
     continued,
     long_statistics,
     outcome_of,
+    worst_change,
 )
 from edgekit.models._fvdm.plans import ENDS, PAIR, FilmPlan
 from edgekit.models._fvdm.stages import loaded, made
@@ -56,18 +59,18 @@ class Fit:
                     every[kind, seed] = made(self.stages, self.options, self.split, kind, seed)
         self.yardstick = yardstick_of(self.fabric, self.split, self.progress)
         outcomes = [self._tested(kind, seed, checkpoint, i, len(every)) for i, ((kind, seed), checkpoint) in enumerate(every.items())]
-        ways = sorted({1.0, self.options.history})
         vector = {seed: checkpoint for (kind, seed), checkpoint in every.items() if kind == "vector"}
-        long = [self._long(seed, checkpoint, history) for history in ways for seed, checkpoint in vector.items()]
+        chosen = {seed: self._history(seed, checkpoint) for seed, checkpoint in vector.items()}
+        long = [self._long(seed, c, history) for seed, c in vector.items() for history in sorted({1.0, chosen[seed]})]
         best = min((o for o in outcomes if o.kind == "vector"), key=lambda o: o.validation[str(CALLS[-1])])
         if self.fabric.is_global_zero:
-            self._hand_over(every["vector", best.seed])
+            self._hand_over(every["vector", best.seed], chosen[best.seed])
             real = self._real()
             result = {
                 "score_name": "floor / feature-FID of frames", "test_samples": len(self.split.test), "deploy": FORM,
                 "rows": [self._row(o, every[o.kind, o.seed], real["fid"], o is best) for o in sorted(outcomes, key=lambda o: o is not best)],
                 "tables": tables(outcomes, long, self._bars(PAIR), self._bars(ENDS), real, self._seconds(every)),
-                "pictures": self._pictures(every, outcomes, best),
+                "pictures": self._pictures(every, outcomes, best, chosen[best.seed]),
             }  # fmt: skip
             files.write_text(self.out / "result.json", files.canonical_json(result))
         self.fabric.barrier()
@@ -81,6 +84,20 @@ class Fit:
     def _outcome(self, kind: Kind, seed: int, checkpoint: Checkpoint) -> dict[str, Any]:
         return outcome_of(kind, seed, loaded(checkpoint), self.split, self.yardstick).to_json()
 
+    def _history(self, seed: int, checkpoint: Checkpoint) -> float:
+        """The guidance under which long films of validation conditions change least."""
+        part, o = self.split.validation.first(LONG_CHOOSE), self.options
+
+        def change(history: float) -> float:
+            self.progress(f"guidance of long films, seed {seed}", o.history.index(history), len(o.history))
+            return worst_change(long_statistics(loaded(checkpoint), part, self.yardstick, o.overlap, history, VALIDATION_SEED))
+
+        if len(o.history) == 1:
+            return o.history[0]
+        decided_by = {**LONG_SO, "films": LONG_CHOOSE, "overlap": o.overlap, "history": o.history}
+        found: list[float] = self.stages.stored(checkpoint, "history", lambda: [change(h) for h in o.history], decided_by)
+        return o.history[found.index(min(found))]
+
     def _long(self, seed: int, checkpoint: Checkpoint, history: float) -> LongFilms:
         """Figures of long films of a network, from beside it or taken now."""
         self.progress(f"long films, seed {seed}, guidance {history:g}", 0, 1)
@@ -92,12 +109,12 @@ class Fit:
         found = self.stages.stored(checkpoint, f"long-{history:g}", compute, {**LONG_SO, "overlap": o.overlap, "history": history})
         return LongFilms(seed, history, found)
 
-    def _hand_over(self, checkpoint: Checkpoint) -> None:
+    def _hand_over(self, checkpoint: Checkpoint, history: float) -> None:
         """The weights as the form that is deployed, and the score of its films with the deployed program's noise."""
         o, net, test = self.options, loaded(checkpoint), self.split.test
         films = draw_films(net, FilmPlan(o.steps, told=True), None, torch.from_numpy(test.conditions), SEED).numpy().clip(-1, 1)
         score = self.yardstick.distance(test.pixels()) / self.yardstick.distance(films)
-        loop = {"steps": o.steps, "overlap": o.overlap, "history": o.history}
+        loop = {"steps": o.steps, "overlap": o.overlap, "history": history}
         save_checkpoint(self.out / FORM, net, {**checkpoint.facts, "recipe": self.stages.recipe, "form": FORM, **loop, "score": score})
 
     def _row(self, outcome: Outcome, checkpoint: Checkpoint, floor: float, deployed: bool) -> dict[str, Any]:
@@ -127,14 +144,16 @@ class Fit:
             found.setdefault(kind, []).append(self.stages.seconds(checkpoint))
         return found
 
-    def _pictures(self, every: Mapping[tuple[Kind, int], Checkpoint], outcomes: Sequence[Outcome], best: Outcome) -> list[dict[str, str]]:
+    def _pictures(
+        self, every: Mapping[tuple[Kind, int], Checkpoint], outcomes: Sequence[Outcome], best: Outcome, history: float
+    ) -> list[dict[str, str]]:
         """Film strips, a row a film: of the same held-out clips real, continued and interpolated; and from nothing."""
         test = self.split.test
         rows = np.linspace(0, len(test) - 1, min(SEEN, len(test))).astype(np.int64)
         part = type(test)(test.films[rows], test.conditions[rows], test.head, test.values)
         net, asked = loaded(every["vector", best.seed]), torch.from_numpy(part.conditions)
         o, most, known = self.options, CALLS[-1], "the first two frames are given"
-        opening, after = long_films(net, o.steps, o.overlap, asked, SEEN_TICKS, TEST_SEED, o.history)
+        opening, after = long_films(net, o.steps, o.overlap, asked, SEEN_TICKS, TEST_SEED, history)
         shown = {
             "real": ("Held-out clips", "what the films below were to say", part.pixels()),
             "continued": (f"Continued, {most} calls", known, continued(net, "own levels", most, part, PAIR, TEST_SEED)),

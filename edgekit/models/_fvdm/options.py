@@ -47,7 +47,7 @@ class Options:
     seeds: tuple[int, ...] = (0,)
     steps: int = 10  # network calls of a film that is deployed
     overlap: int = 2  # frames that a part of a long film shares with the part before it
-    history: float = 1.0  # guidance of long films by the frames that they know; 1: none. Chosen on validation clips
+    history: tuple[float, ...] = (1.0,)  # guidance of long films by the frames that they know, 1: none; of several the best on validation clips
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
@@ -58,8 +58,8 @@ class Options:
             raise ValueError(f"steps must be at least 1, found {self.steps}")
         if not 1 <= self.overlap < FRAMES:
             raise ValueError(f"overlap is from 1 to {FRAMES - 1} of the {FRAMES} frames, found {self.overlap}")
-        if self.history < 1:
-            raise ValueError(f"history must be 1 (no guidance) or more, found {self.history}")
+        if not self.history or min(self.history) < 1:
+            raise ValueError(f"history names guidances of 1 (none) or more, found {list(self.history)}")
 
 
 def options_of(recipe: Mapping[str, Any]) -> Options:

@@ -25,6 +25,7 @@ CHOOSE = 250  # validation clips at most, by which is chosen how known frames ar
 WAYS: Mapping[Kind, tuple[str, ...]] = {"vector": ("own levels",), "paper": ("own levels",), "scalar": ("held", "replaced")}
 MADE_SO = {"calls": CALLS, "seeds": [VALIDATION_SEED, TEST_SEED], "choose": CHOOSE}
 LONG_SO = {"calls": CALLS[-1], "seed": TEST_SEED, "long": [LONG_FRAMES, LONG_FILMS, LONG_ENDS]}
+LONG_CHOOSE = 24  # long films of validation clips, by which guidance is chosen
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,11 @@ def long_statistics(  # noqa: PLR0913, PLR0917 - what decides a long film, and b
             f"motion {name}": bars.energy(piece),
         }  # fmt: skip
     return found
+
+
+def worst_change(found: Mapping[str, float]) -> float:
+    """The largest relative change of any figure of long_statistics from the first frames to the last."""
+    return max(found["apart"], *(abs(found[f"{what} last"] / found[f"{what} first"] - 1) for what in ("variance", "ink", "motion")))
 
 
 def _share_of_copy(films: np.ndarray, real: np.ndarray) -> float:
