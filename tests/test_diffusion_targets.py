@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_said_with_its_path(digits, tmp_path: Path, monke
         with pytest.raises(EdgekitError, match=says):
             targets.read_folder(given, 1, 8)
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
-    with pytest.raises(EdgekitError, match=r"x\.png is not a picture"):
+    with pytest.raises(EdgekitError, match=r"x\.png is no picture"):
         targets.read_folder(str(tmp_path), 1, 8)
     for given, says in (("digits=3", "digit=VALUE"), ("digit=ten", "0, 1, 2"), ("3", "digit=VALUE")):
         with pytest.raises(EdgekitError, match=says):

@@ -16,6 +16,7 @@ import numpy as np
 from edgekit import data
 from edgekit.errors import EdgekitError, no_such
 from edgekit.models._diffusion.data import Pictures, Split
+from edgekit.picture_file import read_picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MOST_PICTURES = 10_000  # of a folder
@@ -102,21 +103,4 @@ def read_folder(name: str, channels: int, size: int) -> np.ndarray:
     paths = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES)
     if not 1 <= len(paths) <= MOST_PICTURES:
         raise EdgekitError(f"{place} holds {len(paths)} pictures ({', '.join(SUFFIXES)}); from 1 to {MOST_PICTURES:,} are taken")
-    return np.stack([read_picture(path, channels, size) for path in paths])
-
-
-def read_picture(path: Path, channels: int, size: int) -> np.ndarray:
-    """One picture as float32 (C, H, W) in [-1, 1]: its middle square, made as small as asked. EdgekitError, with the path, for no picture."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-            clear = ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise EdgekitError(f"{path} is not a picture that can be read ({error}); give another or take it out of its folder") from None
-    solid = Image.new("RGBA", clear.size, "white")
-    solid.alpha_composite(clear)
-    small = ImageOps.fit(solid.convert("L" if channels == 1 else "RGB"), (size, size), Image.Resampling.BOX)
-    pixels = np.asarray(small, np.float32).reshape(size, size, channels).transpose(2, 0, 1)
-    found: np.ndarray = pixels / np.float32(127.5) - 1
-    return found
+    return np.stack([read_picture(path, channels, size, size).frames[0] for path in paths])

@@ -12,8 +12,9 @@ import torch
 from edgekit.errors import EdgekitError, no_such
 from edgekit.models._diffusion import quality
 from edgekit.models._diffusion.data import Pictures, Split
-from edgekit.models._diffusion.targets import pair_of, read_picture
+from edgekit.models._diffusion.targets import pair_of
 from edgekit.models._latent_inversion_options import Own
+from edgekit.picture_file import read_picture
 
 EDITS_SEED = 31  # of which head changes, and to which value
 MOST_DB = 120.0  # of a picture that came back to the last bit
@@ -64,7 +65,7 @@ def held_out(part: Pictures, heads: Sequence[str], count: int, called: str = "")
 
 def own(edit: Own, heads: Sequence[str], split: Split, net: quality.FeatureNet) -> Asked:
     """The edits of the user's own picture. `net` tells what it shows where the recipe does not say."""
-    image = read_picture(Path(edit.picture).expanduser(), *split.train.images.shape[1:3])
+    image = read_picture(Path(edit.picture).expanduser(), *split.train.images.shape[1:]).frames[0]
     with torch.no_grad():
         told = [int(a.argmax(1)) for a in net(torch.from_numpy(image[None]))]
     return own_by_words(edit, heads, split, told, image)
