@@ -62,7 +62,7 @@ def test_the_heavier_graph_takes_the_larger_share(engine: str, heavy: str, tmp_p
     found, whole = timed(two(tmp_path / "b", heavy), engine)
     light = "second" if heavy == "first" else "first"
     assert list(found) == ["first", "second"] and (found["first"].calls, found["second"].calls) == (1, 3)
-    assert found[heavy].call_us > 4 * found[light].call_us  # 30 times the products
+    assert found[heavy].call_us > 2 * found[light].call_us  # 30 times the products; a busy machine adds to both
     assert found[heavy].share > 0.6 and sum(g.share for g in found.values()) == pytest.approx(1)
     assert found["second"].time_us == pytest.approx(3 * found["second"].call_us, rel=0.5)
     total = sum(g.time_us for g in found.values())

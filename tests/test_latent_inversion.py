@@ -358,7 +358,7 @@ def test_a_picture_of_ones_own_is_prepared_in_place_of_the_held_out_ones(run: Pa
     assert family.samples(made.manifest.model, 9)["edit"].tolist() == [[0], [1]]
     (tmp_path / "gone.png").rename(tmp_path / "three.png")
     assert size_of_png((run / "train" / "own.png").read_bytes())[0] > 100
-    for change, says in (({"to": ["digit=3"]}, "shows digit=3 already"), ({"to": ["digit=ten"]}, "no value of digit"), ({"picture": "none.png"}, r"none\.png is not a picture")):
+    for change, says in (({"to": ["digit=3"]}, "shows digit=3 already"), ({"to": ["digit=ten"]}, "no value of digit"), ({"picture": "none.png"}, r"no picture at none\.png")):
         with pytest.raises(EdgekitError, match=says):
             family.fit(recipe.fill(family.options(), {**mine, "edit": {**mine["edit"], **change}}, "mine"), run / "train", silent)
 

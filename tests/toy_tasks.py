@@ -84,6 +84,8 @@ class Tasked(Trained):
 class ToyTask:
     """What a family gives a calibrator."""
 
+    features: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         self.asked: list[str] = []
 
