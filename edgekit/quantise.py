@@ -30,7 +30,7 @@ from edgekit.prepares import completed, copy_prepares
 from edgekit.program import Program
 from edgekit.qdq import Choice
 from edgekit.quantise_graphs import GraphTrial, JudgedGraph
-from edgekit.record import record
+from edgekit.record import MOST, record
 from edgekit.rounding import Kept
 from edgekit.task import Task, task_of
 from edgekit.verify import sqnr_db
@@ -91,12 +91,13 @@ class Trials:
 
     def _recorded(self) -> dict[str, list[dict[str, np.ndarray]]]:
         """What each graph is given over the calibration samples, of all tasks: the ranges are those of all that the graphs do."""
-        model, found = self.source.manifest.model, record(self.source, self.calibration)
+        model, each = self.source.manifest.model, MOST // (1 + len(self.source.manifest.tasks))  # the calls of all tasks together are no more
         assert model is not None
+        found = record(self.source, self.calibration, each)
         for name in self.source.manifest.tasks:
             view = self.source.of_task(name)
             samples = self.task.task_samples(model, name, SAMPLES)
-            for graph, calls in record(view, self._batches(dict(samples), view)).items():
+            for graph, calls in record(view, self._batches(dict(samples), view), each).items():
                 found[graph] = found[graph] + calls
         return found
 

@@ -39,16 +39,16 @@ class _Recorder(Graph):
         return once
 
 
-def record(bundle: Bundle, batches: Iterable[Arrays]) -> dict[str, list[dict[str, np.ndarray]]]:
-    """{graph: its inputs, call by call} of the float program over batches of its own inputs."""
+def record(bundle: Bundle, batches: Iterable[Arrays], most: int = MOST) -> dict[str, list[dict[str, np.ndarray]]]:
+    """{graph: its inputs, call by call, `most` at most} of the float program over batches of its own inputs."""
     graphs = {name: _Recorder(bundle, name) for name in bundle.manifest.graphs}
     execution = Execution(bundle, graphs)
     for batch in batches:
         execution.run(batch)
-    return {n: _spread(g.calls) for n, g in graphs.items()}
+    return {n: _spread(g.calls, most) for n, g in graphs.items()}
 
 
-def _spread(calls: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    if len(calls) <= MOST:
+def _spread(calls: list[dict[str, np.ndarray]], most: int) -> list[dict[str, np.ndarray]]:
+    if len(calls) <= most:
         return calls
-    return [calls[int(i)] for i in np.linspace(0, len(calls) - 1, MOST)]
+    return [calls[int(i)] for i in np.linspace(0, len(calls) - 1, most)]
