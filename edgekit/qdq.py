@@ -21,7 +21,8 @@ from edgekit.parts import Arrays
 Method = Literal["minmax", "percentile", "entropy"]
 # Of onnxruntime's calibrators. Never "distribution": it gives chance level on small networks.
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy")
-PERCENTILE = 99.99  # of the absolute values; onnxruntime's own 99.999 clips nothing on a few hundred samples
+PERCENTILE = 99.99  # of the values, what is cut being cut in halves at both ends; onnxruntime's own 99.999 clips nothing on a few hundred samples
+AT_ONCE = 16  # calls whose activations are held in memory together; the calibrators keep all that they are given at once
 
 
 @dataclass(frozen=True)
@@ -116,16 +117,16 @@ def around_weights(model: Any, untrained: Collection[str] = ()) -> set[str]:
     return {n.name for n in nodes if n.name not in weighted and not (behind & set(n.input) and before & set(n.output))}
 
 
-def ranges_of(model: Any, batches: Iterable[Arrays], method: str, symmetric: bool) -> Any:
+def ranges_of(model: Any, batches: Iterable[Arrays], method: str) -> Any:
     """The range of every float activation over the batches, by one of METHODS, or by "mse" (NNCF's)."""
     if method == "mse":
-        return _least_square_ranges(model, list(batches), symmetric)
+        return _least_square_ranges(model, list(batches))
     import onnx
     from onnxruntime.quantization import calibrate
 
     kinds = {"minmax": calibrate.CalibrationMethod.MinMax, "percentile": calibrate.CalibrationMethod.Percentile,
              "entropy": calibrate.CalibrationMethod.Entropy}  # fmt: skip
-    extra: dict[str, Any] = {"symmetric": symmetric}
+    extra: dict[str, Any] = {"symmetric": False}  # onnxruntime's histograms of absolute values fail where a tensor hardly changes
     if method == "percentile":
         extra["percentile"] = PERCENTILE
     with tempfile.TemporaryDirectory(prefix="edgekit-ranges-") as folder:
@@ -137,17 +138,29 @@ def ranges_of(model: Any, batches: Iterable[Arrays], method: str, symmetric: boo
         for batch in batches:
             alike.setdefault(tuple((n, v.shape) for n, v in sorted(batch.items())), []).append(batch)
         for group in alike.values():  # the calibrator stacks what it is given at once; tasks of one graph may differ in their batch
-            made.collect_data(_Reader(iter(group)))
+            for at in range(0, len(group), AT_ONCE):
+                made.collect_data(_Reader(iter(group[at : at + AT_ONCE])))
         return made.compute_data()
 
 
-def _least_square_ranges(model: Any, batches: list[Arrays], symmetric: bool) -> Any:
-    """Ranges that leave the least square error, by NNCF's histogram search; of a symmetric range, the larger side."""
+def symmetric_ranges(ranges: Any) -> Any:
+    """Ranges about 0, as far as the farther end of each."""
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+
+    found = {}
+    for name, of in ranges.items():
+        most = np.maximum(*np.abs(of.range_value))
+        found[name] = (-most, most)
+    return TensorsData(CalibrationMethod.MinMax, found)
+
+
+def _least_square_ranges(model: Any, batches: list[Arrays]) -> Any:
+    """Ranges that leave the least square error, by NNCF's histogram search."""
     from nncf.common.tensor_statistics.collectors import HistogramAggregator
     from nncf.tensor import Tensor
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 
-    whole = {n: r.range_value for n, r in ranges_of(model, batches, "minmax", symmetric).items()}
+    whole = {n: r.range_value for n, r in ranges_of(model, batches, "minmax").items()}
     seen = {n: HistogramAggregator() for n in whole}
     for values in _activations(model, list(whole), batches):
         for name, value in values.items():
@@ -158,8 +171,6 @@ def _least_square_ranges(model: Any, batches: list[Arrays], symmetric: bool) -> 
         if low < high and seen[name].histogram is not None:
             best = [float(v.data) for v in seen[name].aggregate().values()]
             low, high = min(best[0], 0.0), max(best[1], 0.0)  # zero stays inside: padding and ReLU need it exactly
-        if symmetric:
-            low, high = -max(-low, high), max(-low, high)
         found[name] = (np.float32(low), np.float32(high))
     return TensorsData(CalibrationMethod.MinMax, {n: (np.asarray(lo), np.asarray(hi)) for n, (lo, hi) in found.items()})
 

@@ -30,13 +30,14 @@ from edgekit.prepares import completed, copy_prepares
 from edgekit.program import Program
 from edgekit.qdq import Choice
 from edgekit.quantise_graphs import GraphTrial, JudgedGraph
-from edgekit.record import MOST, record
+from edgekit.record import MOST, record, spread
 from edgekit.rounding import Kept
 from edgekit.task import Task, task_of
 from edgekit.verify import sqnr_db
 
 SAMPLES = 500  # of the calibration data, every fifth and fourth of five held back
 BATCH = 20
+ROWS = 2000  # of the calls of a graph that ranges are taken from: a loop of ten steps would give ten times what one call does
 NOTHING_KEPT = Kept()  # yet
 TIMED = 60  # calls of each form, in turns
 
@@ -83,7 +84,7 @@ class Trials:
         weighted = {n for _, n in self.nodes}
         self.weightless = {n.name for m in self.models.values() for n in m.graph.node} - weighted
         self._calls = self._recorded()
-        self._ranges: dict[tuple[str, str], dict[str, Any]] = {}
+        self._ranges: dict[str, dict[str, Any]] = {}
         self.judged = self._judges(self.held_back) if decides(source.manifest) else {}
         self._graph_trials: dict[Any, GraphTrial] = {}
         self.expected = {} if self.judged else self.answers(source, self.held_back)
@@ -99,7 +100,12 @@ class Trials:
             samples = self.task.task_samples(model, name, SAMPLES)
             for graph, calls in record(view, self._batches(dict(samples), view), each).items():
                 found[graph] = found[graph] + calls
-        return found
+        return {graph: spread(calls, max(ROWS // self._rows(graph, calls), 1)) for graph, calls in found.items()}
+
+    def _rows(self, graph: str, calls: list[dict[str, np.ndarray]]) -> int:
+        """The most samples that a call of the graph has."""
+        free = [t.name for t in self.source.manifest.graphs[graph].signature.inputs if t.shape and isinstance(t.shape[0], str)]
+        return max((len(call[name]) for call in calls for name in free), default=1)
 
     def _judges(self, batches: list[dict[str, np.ndarray]]) -> dict[str, JudgedGraph]:
         """The graphs that have something to quantise, with what the float program gives them over the batches."""
@@ -110,12 +116,10 @@ class Trials:
         """{graph: ranges of its activations}, computed once a method."""
         import copy
 
-        key = (choice.method, choice.activations)
-        if key not in self._ranges:
-            self._ranges[key] = {
-                n: qdq.ranges_of(m, self._calls[n], choice.method, choice.activations == "s8") for n, m in self.models.items()
-            }
-        return copy.deepcopy(self._ranges[key])  # the quantiser changes what it is given
+        if choice.method not in self._ranges:
+            self._ranges[choice.method] = {n: qdq.ranges_of(m, self._calls[n], choice.method) for n, m in self.models.items()}
+        found = copy.deepcopy(self._ranges[choice.method])  # the quantiser changes what it is given
+        return {n: qdq.symmetric_ranges(r) for n, r in found.items()} if choice.activations == "s8" else found
 
     def graphs(self, choice: Choice) -> dict[str, Any]:
         """The Q/DQ graph of each graph that is not left in float."""

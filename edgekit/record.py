@@ -45,10 +45,11 @@ def record(bundle: Bundle, batches: Iterable[Arrays], most: int = MOST) -> dict[
     execution = Execution(bundle, graphs)
     for batch in batches:
         execution.run(batch)
-    return {n: _spread(g.calls, most) for n, g in graphs.items()}
+    return {n: spread(g.calls, most) for n, g in graphs.items()}
 
 
-def _spread(calls: list[dict[str, np.ndarray]], most: int) -> list[dict[str, np.ndarray]]:
+def spread(calls: list[dict[str, np.ndarray]], most: int) -> list[dict[str, np.ndarray]]:
+    """At most so many of the calls, from the first to the last."""
     if len(calls) <= most:
         return calls
     return [calls[int(i)] for i in np.linspace(0, len(calls) - 1, most)]
