@@ -1,5 +1,5 @@
-"""A film network as a bundle of tasks: one step graph, small graphs that place known frames, and a table a task. Where parts of long films
-are guided by what they know, those have a step graph of their own, with the same weights.
+"""A film network as a bundle of tasks: one step graph, small graphs that place known frames, and a table a task. Where films are guided by
+what is asked for, films from nothing and long ones have a step graph of their own, with the same weights and twice the batch.
 
 Own task `generation`: a condition, a film. `image-to-video`: its first frame is given. `continuation`: its first two. `interpolation`: its
 first and its last. `long-video`: a stream; each tick makes the frames that follow, knowing the last ones of the film before it.
@@ -7,7 +7,6 @@ first and its last. `long-video`: a stream; each tick makes the frames that foll
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,14 +21,14 @@ from edgekit.models._fvdm.film import (
     HISTORY_NOISE,
     STREAM_NOISE,
     FilmStep,
-    OnStep,
+    GuidedStep,
     Pair,
     Spread,
     Turn,
     draw_films,
     long_films,
 )
-from edgekit.models._fvdm.plans import COLUMNS, ENDS, FIRST, PAIR, FilmPlan, rows
+from edgekit.models._fvdm.plans import COLUMNS, ENDS, FIRST, PAIR, FilmPlan, Loop, rows
 from edgekit.program import Feed, Join, Phase, Program, State, Stream, noise, row, value
 from edgekit.signature import Signature, Tensor
 
@@ -55,31 +54,26 @@ class Described:
     tensors: Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Loop:
-    """How films are drawn: network calls, and of long ones the shared frames and the guidance by them (1: none)."""
-
-    steps: int
-    overlap: int
-    history: float = 1.0
-
-
 def modules(net: UNet, loop: Loop) -> dict[str, torch.nn.Module]:
     """The graphs by name."""
-    on = {"on": OnStep(net, loop.history).eval()} if loop.history != 1 else {}
-    return {"main": FilmStep(net).eval(), **on, "spread": Spread(), "pair": Pair(), "turn": Turn(loop.overlap)}
+    guided = {"guided": GuidedStep(net).eval()} if _guided(loop) else {}
+    return {"main": FilmStep(net).eval(), **guided, "spread": Spread(), "pair": Pair(), "turn": Turn(loop.overlap)}
+
+
+def _guided(loop: Loop) -> bool:
+    return loop.opening.guided or loop.part.guided
 
 
 def plans(loop: Loop) -> dict[str, FilmPlan]:
     """The plan of each table's name: of the tasks, and of the parts of a long film."""
     placed = {task: FilmPlan(loop.steps, known) for task, known in PLACED.items()}
-    return {OWN: FilmPlan(loop.steps, told=True), **placed, LONG: FilmPlan(loop.steps, tuple(range(loop.overlap)))}
+    return {OWN: loop.opening, **placed, LONG: loop.part}
 
 
 def describe(net: UNet, loop: Loop, shows: tuple[str, tuple[str, ...]]) -> Described:
     """shows: what the condition says, and its values."""
-    shapes, steps = _Shapes(net), loop.steps
-    tensors = {f"{name}/{table}": a for name, plan in plans(loop).items() for table, a in rows(plan).items()}
+    shapes, every = _Shapes(net), plans(loop)
+    tensors = {f"{name}/{table}": a for name, plan in every.items() for table, a in rows(plan).items()}
     wanted = Tensor(CONDITION, "int64", ("batch", 1), _meaning(*shows), (len(shows[1]) + 1,), words=(shows[1],))
     image = Tensor(IMAGE, "float32", shapes.picture, "the first frame, pixels -1 to 1")
     film = Tensor(FILM, "float32", shapes.film, "frames, pixels -1 to 1")
@@ -90,18 +84,19 @@ def describe(net: UNet, loop: Loop, shows: tuple[str, tuple[str, ...]]) -> Descr
 
     def task(given: Tensor, graph: str, name: str) -> TaskProgram:
         place = Phase(graph, inputs={given.name: value(given.name)}, outputs={"known": "known"})
-        return TaskProgram(Signature((given,), (film,)), Program((place, shapes.drawn(FILM, name, steps, FILM_NOISE, "known")), SEED), allowed)
+        return TaskProgram(Signature((given,), (film,)), Program((place, shapes.drawn(FILM, name, every[name], FILM_NOISE, "known")), SEED), allowed)
 
     tasks = {
         ANIMATE: task(image, "spread", ANIMATE), CONTINUE: task(pair("the first two frames, pixels -1 to 1"), "pair", CONTINUE),
         BETWEEN: task(pair("the first frame and the last, pixels -1 to 1"), "pair", BETWEEN), LONG: _long(shapes, wanted, loop),
     }  # fmt: skip
-    own = Program((shapes.drawn(FILM, OWN, steps, FILM_NOISE, "nothing", told=True),), SEED)
+    own = Program((shapes.drawn(FILM, OWN, every[OWN], FILM_NOISE, "nothing"),), SEED)
     known = Tensor("known", "float32", shapes.film)
     x, after = Tensor("x", "float32", shapes.film), (Tensor("x_next", "float32", shapes.film),)
-    on = {"on": Signature((x, known, Tensor("noise", "float32", shapes.film), *shapes.of_rows()), after)} if loop.history != 1 else {}
+    blind = Tensor("noise", "float32", shapes.film)
+    guided = {"guided": Signature((x, known, blind, *shapes.of_rows(Tensor("guidance", "float32", (1,)))), after)} if _guided(loop) else {}
     graphs = {
-        "main": Signature((x, known, *shapes.of_rows()), after), **on,
+        "main": Signature((x, known, *shapes.of_rows(Tensor("given", "int64", (1,)))), after), **guided,
         "spread": Signature((Tensor(IMAGE, "float32", shapes.picture),), (known,)),
         "pair": Signature((Tensor(FRAMES_GIVEN, "float32", shapes.some(2)),), (known,)),
         "turn": Signature(
@@ -114,12 +109,9 @@ def describe(net: UNet, loop: Loop, shows: tuple[str, tuple[str, ...]]) -> Descr
 
 def _long(shapes: _Shapes, wanted: Tensor, loop: Loop) -> TaskProgram:
     """A film from nothing when the stream begins; with each tick the frames that follow."""
-    begin = shapes.drawn(OPENING, OWN, loop.steps, FILM_NOISE, "nothing", told=True)
+    begin = shapes.drawn(OPENING, OWN, loop.opening, FILM_NOISE, "nothing")
     turned = Phase("turn", inputs={FILM: value(OPENING)}, outputs={"known_next": "begun"})
-    go_on = shapes.drawn("part", LONG, loop.steps, STREAM_NOISE, "known")
-    if loop.history != 1:
-        states = {**go_on.states, "noise": State("float32", shapes.film, noise(HISTORY_NOISE))}
-        go_on = dataclasses.replace(go_on, graph="on", inputs={**go_on.inputs, "noise": value("noise")}, states=states)
+    go_on = shapes.drawn("part", LONG, loop.part, STREAM_NOISE, "known")
     turn = Phase("turn", inputs={FILM: value("part")}, outputs={"new": FILM}, carry={"known_next": "known"})
     known = {"known": State("float32", shapes.film, value("begun"))}
     stream = Stream({TICK: Feed(0, 1, 1)}, (go_on, turn), {FILM: Join("concat", 1)}, known)
@@ -143,23 +135,27 @@ class _Shapes:
         """So many frames."""
         return ("batch", frames, *self.picture[1:])
 
-    def of_rows(self) -> tuple[Tensor, ...]:
-        """What `main` takes besides films."""
+    def of_rows(self, counts: Tensor) -> tuple[Tensor, ...]:
+        """What a step takes besides films; counts: what says how far the condition counts."""
         return (
-            Tensor(CONDITION, "int64", ("batch", 1)), Tensor("given", "int64", (1,)), Tensor("level", "float32", (FRAMES,)),
+            Tensor(CONDITION, "int64", ("batch", 1)), counts, Tensor("level", "float32", (FRAMES,)),
             Tensor("coefficients", "float32", (len(COLUMNS), FRAMES)),
         )  # fmt: skip
 
-    def drawn(self, film: str, tables: str, steps: int, source: int, known: str, told: bool = False) -> Phase:
-        """The steps from noise to the value `film` by the tables of that name. Nothing known and nothing asked are zeros, of the batch's size."""
+    def drawn(self, film: str, tables: str, plan: FilmPlan, source: int, known: str) -> Phase:
+        """The plan's steps from noise to the value `film` by tables of that name. Nothing known and nothing asked are zeros, of the batch's size."""
         states = {film: State("float32", self.film, noise(source))}
         if known == "nothing":
             states[known] = State("float32", self.film)
-        if not told:
+        if not plan.told:
             states["unasked"] = State("int64", ("batch", 1))
-        inputs = {"x": value(film), "known": value(known), CONDITION: value(CONDITION if told else "unasked")}
-        inputs |= {table: row(f"{tables}/{table}") for table in ("given", "level", "coefficients")}
-        return Phase("main", "steps", steps, inputs=inputs, states=states, carry={"x_next": film})
+        inputs = {"x": value(film), "known": value(known), CONDITION: value(CONDITION if plan.told else "unasked")}
+        if plan.guided and plan.known:
+            states["noise"] = State("float32", self.film, noise(HISTORY_NOISE))
+        if plan.guided:
+            inputs["noise"] = value("noise" if plan.known else known)
+        inputs |= {table: row(f"{tables}/{table}") for table in rows(plan)}
+        return Phase("guided" if plan.guided else "main", "steps", plan.steps, inputs=inputs, states=states, carry={"x_next": film})
 
 
 def goldens(net: UNet, loop: Loop, part: Clips) -> dict[str, list[Golden]]:
@@ -176,7 +172,7 @@ def goldens(net: UNet, loop: Loop, part: Clips) -> dict[str, list[Golden]]:
         for task in PLACED:
             film = draw_films(net, every[task], torch.from_numpy(pixels), asked, SEED)
             found[task].append(Golden(given_of(task, pixels), {FILM: _array(film)}))
-        opening, film = long_films(net, loop.steps, loop.overlap, asked, ticks, SEED, loop.history)
+        opening, film = long_films(net, loop, asked, ticks, SEED)
         found[LONG].append(Golden({CONDITION: condition, TICK: np.zeros(ticks, np.float32)}, {FILM: _array(film), OPENING: _array(opening)}))
     return found
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from edgekit.models._diffusion.net import UNet
 from edgekit.models._diffusion.schedule import noised
 from edgekit.models._fvdm.clips import FRAMES
-from edgekit.models._fvdm.plans import FilmPlan, rows
+from edgekit.models._fvdm.plans import FilmPlan, Loop, rows
 from edgekit.noise import draw
 
 FILM_NOISE, STREAM_NOISE, HISTORY_NOISE = 0, 1, 2  # ids of the programs' noise sources
@@ -36,32 +36,31 @@ class FilmStep(nn.Module):
         return (_landed(x, v, known, rows_of),)
 
 
-class OnStep(nn.Module):
-    """The graph `on`, of long films: as `main`, with guidance by the known frames (history guidance; Song et al., ICML 2025).
+class GuidedStep(nn.Module):
+    """The graph `guided`: as `main`, with guidance by all that is given: the condition (classifier-free guidance; Ho, Salimans, 2022) and the
+    known frames (history guidance; Song et al., ICML 2025).
 
-    v = v_free + history (v_known - v_free), both from one call of twice the batch. v_free does not know the known frames: it sees them as noisy
-    as the others and is told so, which a network with a level per frame has learned. Without it parts fade: each is a little paler than what
-    it knows. `noise` is normal, like x, and stays the same for a part."""
+    v = v_blind + guidance (v_told - v_blind), both from one call of twice the batch. v_blind knows neither: its condition is 'not given', and it sees
+    the known frames as noisy as the others, which a network with a level per frame has learned. v_told sees them at their row's own level, 0 or that
+    of doubt. `noise` is normal, like x, and stays the same for a film."""
 
-    inputs = ("x", "known", "noise", "condition", "given", "level", "coefficients")
+    inputs = ("x", "known", "noise", "condition", "guidance", "level", "coefficients")
 
-    def __init__(self, net: UNet, history: float) -> None:
+    def __init__(self, net: UNet) -> None:
         super().__init__()
-        self.net, self.history = net, history
+        self.net = net
 
     def forward(  # noqa: PLR0913, PLR0917 - the inputs of the graph
-        self, x: Tensor, known: Tensor, noise: Tensor, condition: Tensor, given: Tensor, level: Tensor, coefficients: Tensor
+        self, x: Tensor, known: Tensor, noise: Tensor, condition: Tensor, guidance: Tensor, level: Tensor, coefficients: Tensor
     ) -> tuple[Tensor]:
         """Tensors as `inputs` says; the last frame is never a known one."""
         rows_of = coefficients[:, :, None, None, None]
         held = rows_of[4] > 0
-        x = torch.where(held, known, x)
-        free = torch.where(held, rows_of[0, -1] * known + rows_of[1, -1] * noise, x)
-        asked = condition * given + self.net.heads[0] * (1 - given)
-        told = torch.stack([level, level[-1:].expand(FRAMES)])[:, None].expand(2, x.shape[0], FRAMES).flatten(0, 1)
-        both = self.net(torch.cat([x, free]).flatten(1, 2), told, torch.cat([asked, asked]))
-        wanted, unguided = both.reshape(2, -1, *x.shape[1:]).unbind(0)
-        return (_landed(x, unguided + self.history * (wanted - unguided), known, rows_of),)
+        seen, blind = (torch.where(held, rows_of[0, at] * known + rows_of[1, at] * noise, x) for at in (slice(None), -1))
+        levels = torch.stack([level, level[-1:].expand(FRAMES)])[:, None].expand(2, x.shape[0], FRAMES).flatten(0, 1)
+        asked = torch.cat([condition, condition * 0 + self.net.heads[0]])
+        told, untold = self.net(torch.cat([seen, blind]).flatten(1, 2), levels, asked).reshape(2, -1, *x.shape[1:]).unbind(0)
+        return (_landed(torch.where(held, known, x), untold + guidance * (told - untold), known, rows_of),)
 
 
 def _landed(x: Tensor, v: Tensor, known: Tensor, rows_of: Tensor) -> Tensor:
@@ -109,16 +108,19 @@ def draw_films(net: UNet, plan: FilmPlan, known: Tensor | None, condition: Tenso
     known: of that shape, of which the plan's frames are held; None where it has none. source: id and chunk of the noise, which depends
     on the seed and the place in the batch. No gradient."""
     shape = (len(condition), FRAMES, net.channels // FRAMES, net.size, net.size)
-    x = torch.from_numpy(draw("normal", shape, seed, source[0], 0, source[1]))
-    known = torch.zeros(shape) if known is None else known
-    step = FilmStep(net.eval())
-    tables = [{n: torch.from_numpy(t[i]) for n, t in rows(plan).items()} for i in range(plan.steps)]
+    given = {"x": torch.from_numpy(draw("normal", shape, seed, source[0], 0, source[1])), "condition": condition}
+    given["known"] = torch.zeros(shape) if known is None else known
+    if plan.guided:
+        given["noise"] = torch.from_numpy(draw("normal", shape, seed, HISTORY_NOISE, 0, source[1])) if plan.known else torch.zeros(shape)
+    step = GuidedStep(net.eval()) if plan.guided else FilmStep(net.eval())
+    tables = rows(plan)
     made = []
-    for piece in _pieces(len(x)):
-        film = x[piece]
-        for row in tables:
-            (film,) = step(film, known[piece], condition[piece], row["given"], row["level"], row["coefficients"])
-        made.append(film)
+    for piece in _pieces(len(condition)):
+        of = {name: value[piece] for name, value in given.items()}
+        for i in range(plan.steps):
+            row = {n: torch.from_numpy(t[i]) for n, t in tables.items()}
+            (of["x"],) = step(*({**of, **row}[name] for name in step.inputs))
+        made.append(of["x"])
     return torch.cat(made)
 
 
@@ -147,33 +149,13 @@ def _pieces(count: int) -> list[slice]:
 
 
 @torch.no_grad()
-def long_films(  # noqa: PLR0913, PLR0917 - what decides a long film
-    net: UNet, steps: int, overlap: int, condition: Tensor, ticks: int, seed: int, history: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """(films that begin from nothing, the frames that follow: (B, ticks * (frames - overlap), C, H, W)), as the task long-video.
-
-    history: guidance by the known frames; 1 is none."""
-    turn = Turn(overlap)
-    opening = draw_films(net, FilmPlan(steps, told=True), None, condition, seed)
+def long_films(net: UNet, loop: Loop, condition: Tensor, ticks: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(films that begin from nothing, the frames that follow: (B, ticks * (frames - overlap), C, H, W)), as the task long-video."""
+    turn = Turn(loop.overlap)
+    opening = draw_films(net, loop.opening, None, condition, seed)
     known, _ = turn(opening)
     made = []
     for chunk in range(ticks):
-        film = _part(net, FilmPlan(steps, tuple(range(overlap))), known, condition, seed, chunk, history)
-        known, new = turn(film)
+        known, new = turn(draw_films(net, loop.part, known, condition, seed, (STREAM_NOISE, chunk)))
         made.append(new)
     return opening, torch.cat(made, 1)
-
-
-def _part(net: UNet, plan: FilmPlan, known: Tensor, condition: Tensor, seed: int, chunk: int, history: float) -> Tensor:  # noqa: PLR0913, PLR0917
-    if history == 1:
-        return draw_films(net, plan, known, condition, seed, (STREAM_NOISE, chunk))
-    x, noise = (torch.from_numpy(draw("normal", tuple(known.shape), seed, source, 0, chunk)) for source in (STREAM_NOISE, HISTORY_NOISE))
-    step, tables = OnStep(net.eval(), history), rows(plan)
-    made = []
-    for piece in _pieces(len(x)):
-        film = x[piece]
-        for i in range(plan.steps):
-            row = {n: torch.from_numpy(t[i]) for n, t in tables.items()}
-            (film,) = step(film, known[piece], noise[piece], condition[piece], row["given"], row["level"], row["coefficients"])
-        made.append(film)
-    return torch.cat(made)

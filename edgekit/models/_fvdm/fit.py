@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ from edgekit.models._fvdm.outcome import (
     outcome_of,
     worst_change,
 )
-from edgekit.models._fvdm.plans import ENDS, PAIR, FilmPlan
+from edgekit.models._fvdm.plans import ENDS, PAIR, Loop
 from edgekit.models._fvdm.stages import loaded, made
 from edgekit.models._fvdm.tables import NAMES, LongFilms, tables
 from edgekit.models._stages import Stages
@@ -60,8 +61,10 @@ class Fit:
         self.yardstick = yardstick_of(self.fabric, self.split, self.progress)
         outcomes = [self._tested(kind, seed, checkpoint, i, len(every)) for i, ((kind, seed), checkpoint) in enumerate(every.items())]
         vector = {seed: checkpoint for (kind, seed), checkpoint in every.items() if kind == "vector"}
-        chosen = {seed: self._history(seed, checkpoint) for seed, checkpoint in vector.items()}
-        long = [self._long(seed, c, history) for seed, c in vector.items() for history in sorted({1.0, chosen[seed]})]
+        guidance = {o.seed: o.guidance for o in outcomes if o.kind == "vector"}
+        chosen = {seed: self._loop(seed, checkpoint, guidance[seed]) for seed, checkpoint in vector.items()}
+        plain = {seed: dataclasses.replace(loop, history=1.0, doubt=0.0) for seed, loop in chosen.items()}
+        long = [self._long(seed, c, loop) for seed, c in vector.items() for loop in dict.fromkeys((plain[seed], chosen[seed]))]
         best = min((o for o in outcomes if o.kind == "vector"), key=lambda o: o.validation[str(CALLS[-1])])
         if self.fabric.is_global_zero:
             self._hand_over(every["vector", best.seed], chosen[best.seed])
@@ -79,43 +82,43 @@ class Fit:
     def _tested(self, kind: Kind, seed: int, checkpoint: Checkpoint, done: int, total: int) -> Outcome:
         """The figures of a network, from beside it or taken now."""
         self.progress("films", done, total)
-        return Outcome(**self.stages.stored(checkpoint, "test", partial(self._outcome, kind, seed, checkpoint), MADE_SO))
+        decided_by = {**MADE_SO, "guidance": self.options.guidance}
+        return Outcome(**self.stages.stored(checkpoint, "test", partial(self._outcome, kind, seed, checkpoint), decided_by))
 
     def _outcome(self, kind: Kind, seed: int, checkpoint: Checkpoint) -> dict[str, Any]:
-        return outcome_of(kind, seed, loaded(checkpoint), self.split, self.yardstick).to_json()
+        return outcome_of(kind, seed, loaded(checkpoint), self.split, self.yardstick, self.options.guidance).to_json()
 
-    def _history(self, seed: int, checkpoint: Checkpoint) -> float:
-        """The guidance under which long films of validation conditions change least."""
-        part, o = self.split.validation.first(LONG_CHOOSE), self.options
+    def _loop(self, seed: int, checkpoint: Checkpoint, guidance: float) -> Loop:
+        """Of the ways to draw long films the one under which those of validation conditions change least."""
+        part, loops = self.split.validation.first(LONG_CHOOSE), self.options.loops(guidance)
 
-        def change(history: float) -> float:
-            self.progress(f"guidance of long films, seed {seed}", o.history.index(history), len(o.history))
-            return worst_change(long_statistics(loaded(checkpoint), part, self.yardstick, o.overlap, history, VALIDATION_SEED))
+        def change(loop: Loop) -> float:
+            self.progress(f"guidance of long films, seed {seed}", loops.index(loop), len(loops))
+            return worst_change(long_statistics(loaded(checkpoint), part, self.yardstick, loop, VALIDATION_SEED))
 
-        if len(o.history) == 1:
-            return o.history[0]
-        decided_by = {**LONG_SO, "films": LONG_CHOOSE, "overlap": o.overlap, "history": o.history}
-        found: list[float] = self.stages.stored(checkpoint, "history", lambda: [change(h) for h in o.history], decided_by)
-        return o.history[found.index(min(found))]
+        if len(loops) == 1:
+            return loops[0]
+        decided_by = {**LONG_SO, "films": LONG_CHOOSE, "loops": [dataclasses.asdict(loop) for loop in loops]}
+        found: list[float] = self.stages.stored(checkpoint, "history", lambda: [change(loop) for loop in loops], decided_by)
+        return loops[found.index(min(found))]
 
-    def _long(self, seed: int, checkpoint: Checkpoint, history: float) -> LongFilms:
+    def _long(self, seed: int, checkpoint: Checkpoint, loop: Loop) -> LongFilms:
         """Figures of long films of a network, from beside it or taken now."""
-        self.progress(f"long films, seed {seed}, guidance {history:g}", 0, 1)
-        o = self.options
+        self.progress(f"long films, seed {seed}, guidance {loop.history:g}", 0, 1)
 
         def compute() -> dict[str, float]:
-            return long_statistics(loaded(checkpoint), self.split.test, self.yardstick, o.overlap, history, TEST_SEED + seed)
+            return long_statistics(loaded(checkpoint), self.split.test, self.yardstick, loop, TEST_SEED + seed)
 
-        found = self.stages.stored(checkpoint, f"long-{history:g}", compute, {**LONG_SO, "overlap": o.overlap, "history": history})
-        return LongFilms(seed, history, found)
+        name = f"long-{loop.history:g}-{loop.doubt:g}"
+        return LongFilms(seed, loop, self.stages.stored(checkpoint, name, compute, {**LONG_SO, "loop": dataclasses.asdict(loop)}))
 
-    def _hand_over(self, checkpoint: Checkpoint, history: float) -> None:
+    def _hand_over(self, checkpoint: Checkpoint, loop: Loop) -> None:
         """The weights as the form that is deployed, and the score of its films with the deployed program's noise."""
-        o, net, test = self.options, loaded(checkpoint), self.split.test
-        films = draw_films(net, FilmPlan(o.steps, told=True), None, torch.from_numpy(test.conditions), SEED).numpy().clip(-1, 1)
+        net, test = loaded(checkpoint), self.split.test
+        films = draw_films(net, loop.opening, None, torch.from_numpy(test.conditions), SEED).numpy().clip(-1, 1)
         score = self.yardstick.distance(test.pixels()) / self.yardstick.distance(films)
-        loop = {"steps": o.steps, "overlap": o.overlap, "history": history}
-        save_checkpoint(self.out / FORM, net, {**checkpoint.facts, "recipe": self.stages.recipe, "form": FORM, **loop, "score": score})
+        facts = {**checkpoint.facts, "recipe": self.stages.recipe, "form": FORM, "loop": dataclasses.asdict(loop), "score": score}
+        save_checkpoint(self.out / FORM, net, facts)
 
     def _row(self, outcome: Outcome, checkpoint: Checkpoint, floor: float, deployed: bool) -> dict[str, Any]:
         return {
@@ -145,21 +148,21 @@ class Fit:
         return found
 
     def _pictures(
-        self, every: Mapping[tuple[Kind, int], Checkpoint], outcomes: Sequence[Outcome], best: Outcome, history: float
+        self, every: Mapping[tuple[Kind, int], Checkpoint], outcomes: Sequence[Outcome], best: Outcome, loop: Loop
     ) -> list[dict[str, str]]:
         """Film strips, a row a film: of the same held-out clips real, continued and interpolated; and from nothing."""
         test = self.split.test
         rows = np.linspace(0, len(test) - 1, min(SEEN, len(test))).astype(np.int64)
         part = type(test)(test.films[rows], test.conditions[rows], test.head, test.values)
         net, asked = loaded(every["vector", best.seed]), torch.from_numpy(part.conditions)
-        o, most, known = self.options, CALLS[-1], "the first two frames are given"
-        opening, after = long_films(net, o.steps, o.overlap, asked, SEEN_TICKS, TEST_SEED, history)
+        most, known = CALLS[-1], "the first two frames are given"
+        opening, after = long_films(net, loop, asked, SEEN_TICKS, TEST_SEED)
         shown = {
             "real": ("Held-out clips", "what the films below were to say", part.pixels()),
             "continued": (f"Continued, {most} calls", known, continued(net, "own levels", most, part, PAIR, TEST_SEED)),
             "continued1": ("Continued, one call", f"{known}; the mean of what may follow", continued(net, "own levels", 1, part, PAIR, TEST_SEED)),
             "between": (f"Interpolated, {most} calls", "both ends are given", continued(net, "own levels", most, part, ENDS, TEST_SEED)),
-            "generated": (f"From nothing, {o.steps} calls", "asked for what the clips above show", opening.numpy()),
+            "generated": (f"From nothing, {loop.steps} calls", "asked for what the clips above show", opening.numpy()),
             "long": ("Long films", f"a film from nothing and {SEEN_TICKS} parts after it", torch.cat([opening, after], 1).numpy()),
         }  # fmt: skip
         for scalar in (o for o in outcomes if (o.kind, o.seed) == ("scalar", best.seed)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgekit.models._fvdm.clips import FRAMES
+from edgekit.models._fvdm.plans import DOUBT_MOST, Loop
 from edgekit.plan import Plan
 from edgekit.recipe import fill
 
@@ -47,7 +48,10 @@ class Options:
     seeds: tuple[int, ...] = (0,)
     steps: int = 10  # network calls of a film that is deployed
     overlap: int = 2  # frames that a part of a long film shares with the part before it
-    history: tuple[float, ...] = (1.0,)  # guidance of long films by the frames that they know, 1: none; of several the best on validation clips
+    # Of several the best on validation clips, 1 being none: guidance of films from nothing; of parts of long films, and the level of what they know.
+    guidance: tuple[float, ...] = (1.0,)
+    history: tuple[float, ...] = (1.0,)
+    doubt: tuple[float, ...] = (0.0,)
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
@@ -58,8 +62,15 @@ class Options:
             raise ValueError(f"steps must be at least 1, found {self.steps}")
         if not 1 <= self.overlap < FRAMES:
             raise ValueError(f"overlap is from 1 to {FRAMES - 1} of the {FRAMES} frames, found {self.overlap}")
-        if not self.history or min(self.history) < 1:
-            raise ValueError(f"history names guidances of 1 (none) or more, found {list(self.history)}")
+        for name, found in (("guidance", self.guidance), ("history", self.history)):
+            if not found or min(found) < 1:
+                raise ValueError(f"{name} names guidances of 1 (none) or more, found {list(found)}")
+        if not self.doubt or min(self.doubt) < 0 or max(self.doubt) > DOUBT_MOST:
+            raise ValueError(f"doubt names levels from 0 (none) to {DOUBT_MOST:g}, which known frames have in training; found {list(self.doubt)}")
+
+    def loops(self, guidance: float) -> tuple[Loop, ...]:
+        """How long films may be drawn whose openings are guided so."""
+        return tuple(Loop(self.steps, self.overlap, guidance, history, doubt) for history in self.history for doubt in self.doubt)
 
 
 def options_of(recipe: Mapping[str, Any]) -> Options:

@@ -7,14 +7,15 @@ from typing import Any
 from edgekit.checkpoint import Checkpoint
 from edgekit.models._diffusion.net import UNet
 from edgekit.models._diffusion.training import Learner
-from edgekit.models._fvdm import training
+from edgekit.models._fvdm import plans, training
 from edgekit.models._fvdm.clips import ClipSplit
 from edgekit.models._fvdm.options import Kind, Options
 from edgekit.models._fvdm.training import FilmTask, new_net
 from edgekit.models._stages import Stages
 
 LEVELS_FROM = [  # what decides a network beside its recipe
-    training.KNOWN_PART, training.EACH_PART, training.KNOWN, training.KNOWN_SHARES, training.ANY_KNOWN, training.PAPER_SHARE, training.UNTOLD,
+    training.KNOWN_SHARE, training.EACH_SHARE, training.KNOWN, training.KNOWN_SHARES, training.ANY_KNOWN, training.PAPER_SHARE,
+    training.DOUBTED_SHARE, plans.DOUBT_MOST, training.UNTOLD, training.UNTOLD_KNOWN,
 ]  # fmt: skip
 
 

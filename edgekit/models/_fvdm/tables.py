@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekit.models._fvdm.clips import FRAMES
 from edgekit.models._fvdm.outcome import CALLS, LONG_ENDS, LONG_FILMS, LONG_FRAMES, Outcome
-from edgekit.models._fvdm.plans import ENDS, PAIR
+from edgekit.models._fvdm.plans import ENDS, PAIR, Loop
 
 NAMES = {"vector": "a level per frame", "scalar": "one level for all frames", "paper": "a level per frame, published sampler (PTSS)"}
 HOW = {"own levels": "level 0", "held": "held clean", "replaced": "replaced by noised selves"}
@@ -21,7 +21,7 @@ class LongFilms:
     """Figures of long films of one seed; see outcome.long_statistics."""
 
     seed: int
-    history: float
+    loop: Loop
     found: Mapping[str, float]
 
 
@@ -86,37 +86,41 @@ def _free(groups: Groups, real: Mapping[str, float]) -> dict[str, Any]:
     rows: list[list[Any]] = []
     for kind, found in groups.items():
         fid, shown, energy = (fmean(getattr(o, what) for o in found) for what in ("fid", "shown", "energy"))
-        rows.append([NAMES[kind], round(fid, 3), round(fid / real["fid"], 2), round(shown, 4), round(energy, 4)])
-    rows.append(["real held-out clips", round(real["fid"], 3), 1.0, round(real["shown"], 4), round(real["energy"], 4)])
+        chosen = " / ".join(f"{g:g}" for g in sorted({o.guidance for o in found}))
+        rows.append([NAMES[kind], chosen, round(fid, 3), round(fid / real["fid"], 2), round(shown, 4), round(energy, 4)])
+    rows.append(["real held-out clips", "-", round(real["fid"], 3), 1.0, round(real["shown"], 4), round(real["energy"], 4)])
     return {
-        "title": f"Films from nothing, {CALLS[-1]} calls, mean over seeds", "columns": ["film", "feature-FID", "x floor", "shown", "motion"],
-        "rows": rows,
+        "title": f"Films from nothing, {CALLS[-1]} calls, mean over seeds", "rows": rows,
+        "columns": ["film", "guidance", "feature-FID", "x floor", "shown", "motion"],
         "caption": (
             "Fréchet distance of the features of all frames to those of training frames, for as many films as there are held-out clips. shown: "
-            "share of films that show what was asked, to the feature network. motion: mean absolute difference of neighbouring frames."
+            "share of films that show what was asked, to the feature network. motion: mean absolute difference of neighbouring frames. guidance: by "
+            "what was asked for; for each network the one with the least distance on validation clips."
         ),
     }  # fmt: skip
 
 
 def _long(long: Sequence[LongFilms]) -> dict[str, Any]:
     rows: list[list[Any]] = []
-    for name, some in (("none", [f for f in long if f.history == 1]), ("chosen", [f for f in long if f.history != 1])):
+    for name, some in (("none", [f for f in long if not f.loop.part.guided]), ("chosen", [f for f in long if f.loop.part.guided])):
         every = []
         for f in some:
             ratios = [f.found[f"{what} last"] / f.found[f"{what} first"] for what in ("variance", "ink", "motion")]
-            every.append([f.found["apart"], *ratios, f.found["same"]])
-            rows.append([f"{f.history:g}" if name == "chosen" else name, str(f.seed), *(round(v, 4) for v in every[-1])])
+            every.append([f.found["apart"], *ratios, f.found["same"], f.found["asked"]])
+            said = [f"{f.loop.history:g}", f"{f.loop.doubt:g}"] if name == "chosen" else [name, name]
+            rows.append([*said, str(f.seed), *(round(v, 4) for v in every[-1])])
         if len(every) > 1:
-            rows.append([name, "mean", *(round(fmean(v), 4) for v in zip(*every, strict=True))])
+            rows.append([name, name, "mean", *(round(fmean(v), 4) for v in zip(*every, strict=True))])
     return {
         "title": f"Long films: the last {LONG_ENDS} of {LONG_FRAMES} frames against the first {LONG_ENDS}",
-        "columns": ["guidance", "seed", "means apart", "variance", "ink", "motion", "shows the same"], "rows": rows,
+        "columns": ["guidance", "doubt", "seed", "means apart", "variance", "ink", "motion", "shows the same", "shows what was asked"],
+        "rows": rows,
         "caption": (
-            f"At most {LONG_FILMS} films from nothing, in parts of which each knows the last frames of the part before it. guidance: by "
-            "those frames, chosen on validation clips for each seed. means apart: distance of the mean features of the last frames from those "
-            "of the first, over the length of the latter. variance (trace of the features' covariance), ink (mean brightness), motion (mean "
-            "absolute difference of neighbours): last over first. shows the same: share of films in which the feature network sees the same "
-            "at both ends."
+            f"At most {LONG_FILMS} films from nothing, in parts of which each knows the last frames of the part before it. guidance: of "
+            "parts, by those frames and by what was asked for; doubt: the level of those frames; both chosen on validation clips for each seed. "
+            "means apart: distance of the mean features of the last frames from those of the first, over the length of the latter. variance "
+            "(trace of the features' covariance), ink (mean brightness), motion (mean absolute difference of neighbours): last over first. shows "
+            "the same: share of films in which the feature network sees the same at both ends; of those whose last frames show what was asked for."
         ),
     }  # fmt: skip
 

@@ -28,6 +28,7 @@ class TrainedFilms(Trained):
         import torch
 
         from edgekit.models._fvdm import deploy
+        from edgekit.models._fvdm.plans import Loop
         from edgekit.models._fvdm.stages import loaded
 
         facts = checkpoint.facts
@@ -37,7 +38,7 @@ class TrainedFilms(Trained):
                 "give the folder films beside it"
             )
         self.net = loaded(checkpoint)
-        self.loop = deploy.Loop(int(facts["steps"]), int(facts["overlap"]), float(facts["history"]))
+        self.loop = Loop(**facts["loop"])
         self.name, self.sha256 = str(facts["name"]), checkpoint.sha256
         self.part = split_of(facts["recipe"]).test
         found = deploy.describe(self.net, self.loop, (self.part.head, self.part.values))
