@@ -40,6 +40,7 @@ class Wishes:
     test: str = ""  # an .npz of inputs and labels: the score
     calibration: str = ""  # an .npz of inputs: what quantisation looks at
     tolerance: float = 1e-5  # of float outputs, times the largest golden value where that is above 1
+    trust: bool = False  # "I would run a program from whoever made this": opens a .pt2 at all, and runs a .onnx in this process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,8 @@ def read(source: str, wishes: Wishes) -> Own:
 def key_of(sha256: str, wishes: Wishes) -> str:
     """What decides the content of the bundle: the model and all that was said about it."""
     data = {name: _hash(getattr(wishes, name)) for name in ("example", "test", "calibration")}
-    return files.hash_of({"model": sha256, "wishes": {**asdict(wishes), **data}})
+    said = {name: value for name, value in asdict(wishes).items() if name != "trust"}  # the bundle is the same
+    return files.hash_of({"model": sha256, "wishes": {**said, **data}})
 
 
 def _hash(path: str) -> str:

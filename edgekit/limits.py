@@ -1,0 +1,58 @@
+"""Every limit on a file that somebody else wrote, each with its reason; SECURITY.md says what they promise."""
+
+from __future__ import annotations
+
+import os
+
+# Files, before anything is parsed.
+MOST_MODEL_BYTES = 2_000_000_000  # a protobuf message cannot be larger; external data counts in it, since bundles hold one file
+MOST_DATA_BYTES = 4_000_000_000  # unpacked, of an .npz of samples: all of it is held in memory
+MOST_TEXT_BYTES = 64_000_000  # of a manifest, recipe or table: the largest here has 40 kB, and JSON grows 10 times in memory
+MOST_TEXT_DEPTH = 64  # of JSON and TOML: the deepest here is 9; Python's own readers end at about 1000 with a RecursionError
+MOST_ARCHIVE_MEMBERS = 20_000  # of a zip
+MOST_ARCHIVE_RATIO = 1_100  # unpacked over packed: deflate cannot do more than 1032, so more is a lie about a size
+
+# The fields of an ONNX file, counted on its bytes. A parsed field takes up to 50 times its bytes, so a file of 2 GB could fill 100 GB.
+MOST_FIELDS = 4_000_000  # a chain of 20,000 nodes has 200,000; read here at about 2 million a second
+MOST_NESTING = 90  # messages in one another; protobuf itself stops at 100, and says so less clearly
+MOST_NAME_CHARS = 2_000  # exporters write paths of modules, some 300 long; a name of 100 kB is there to fill logs
+MOST_TEXT_CHARS = 1_000_000  # of a doc string, a value of the metadata or a text attribute
+
+# What the fields say.
+MOST_NODES = 1_000_000  # of all graphs together
+MOST_GRAPH_DEPTH = 16  # graphs in the nodes of graphs: engines recurse into them on their stacks; the deepest seen has 4
+MOST_EXPANDED_NODES = 2_000_000  # once every function is written out: 40 functions that call one another twice are 2^40 nodes
+MOST_FUNCTION_DEPTH = 64  # functions that call functions
+MOST_RANK = 64  # axes of a tensor; engines hold 8 to 32
+MOST_INPUT_VALUES = 1 << 26  # of an input with fixed sizes: golden inputs are drawn and stored, half a gigabyte of doubles
+OLDEST_OPSET = 1
+
+# The process that runs it. EDGEKIT_UNTRUSTED_SECONDS and EDGEKIT_UNTRUSTED_MB say another limit for a slow or large model.
+SECONDS = 120.0  # of one question (check, fold, open and run): a model of 100 MB takes seconds
+CPU_SECONDS_EACH = 16  # processor seconds for each second: as many cores may work for it; the kernel's own stop, should ours fail
+MEMORY_BYTES = 4 << 30  # address space beyond four times the model: an engine holds it parsed, packed and optimised
+MEMORY_SHARE = 0.8  # of the machine's memory, at most
+LEAST_MEMORY_BYTES = 1 << 30  # Python with ONNX Runtime alone takes 0.3 GB of address space
+MOST_ANSWER_BYTES = 1 << 30  # that it may send back
+FILE_BYTES = 64 << 20  # that it may write beyond twice the model: what folding gives
+THREADS = 4  # of the engine there: each reserves address space
+
+
+def seconds() -> float:
+    """The wall-clock limit of one question to the process that runs a stranger's model."""
+    return _number("EDGEKIT_UNTRUSTED_SECONDS", SECONDS)
+
+
+def memory_bytes(model_bytes: int) -> int:
+    """The address space of that process for a model of this size."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    usual = min(MEMORY_BYTES + 4 * model_bytes, int(MEMORY_SHARE * total))
+    return max(LEAST_MEMORY_BYTES, int(_number("EDGEKIT_UNTRUSTED_MB", usual / 1e6) * 1e6))
+
+
+def _number(name: str, usual: float) -> float:
+    try:
+        said = float(os.environ.get(name, ""))
+    except ValueError:
+        return usual
+    return said if 0 < said < 1e9 else usual

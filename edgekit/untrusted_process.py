@@ -1,0 +1,188 @@
+"""The near side of the process that runs strangers' models: asks, waits no longer than the limit, and says how it died."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import IO, Any
+
+import numpy as np
+
+from edgekit import limits, own_process
+from edgekit.model_engine import Refused
+from edgekit.plain_text import one_line, shown
+from edgekit.untrusted_child import HEAD, frame
+
+Arrays = Mapping[str, np.ndarray]
+PIECE = 1 << 20
+ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # each thread and arena reserves address space
+DEATHS = {
+    signal.SIGFPE: "divides whole numbers in a way that ends the process (SIGFPE), such as the smallest one by -1",
+    signal.SIGSEGV: "crashes the engine (SIGSEGV): memory is read that is not its own, or its stack is full",
+    signal.SIGBUS: "crashes the engine (SIGBUS)",
+    signal.SIGABRT: "makes the engine give up (SIGABRT)",
+    signal.SIGILL: "crashes the engine (SIGILL)",
+    signal.SIGKILL: "was stopped by the system (SIGKILL), which does so when memory runs out",
+    signal.SIGXCPU: "used up its processor time (SIGXCPU)",
+    signal.SIGSYS: "asks the system for something that it may not (SIGSYS)",
+}
+
+
+class Died(Refused):
+    """The process ended, or had to be: other inputs are not tried in it."""
+
+
+class Ended(Died):
+    """It did not come to an end in its time."""
+
+
+class Child:
+    """An Engine in a process of its own, with limits on memory, time, files and network. Begun by the first question."""
+
+    def __init__(self, model_bytes: int) -> None:
+        self._memory = limits.memory_bytes(model_bytes)
+        self._files = limits.FILE_BYTES + 2 * model_bytes
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._errors: IO[bytes] | None = None
+        self._opened: tuple[bytes, bool] | None = None
+        self._wasted_s = 0.0  # by questions that were refused: golden inputs of other sizes are tried, but not for ever
+        self.no_network: bool | None = None  # once it has begun
+
+    def check(self, model: bytes) -> None:
+        """As Engine.check; Died when the process did."""
+        self._ask({"do": "check"}, model)
+
+    def fold(self, model: bytes) -> bytes:
+        """As Engine.fold."""
+        return self._ask({"do": "fold"}, model)[1]
+
+    def open(self, model: bytes, fast: bool) -> None:
+        """As Engine.open."""
+        self._opened = None
+        self._ask({"do": "open", "fast": fast}, model)
+        self._opened = (model, fast)
+
+    def run(self, values: Arrays) -> dict[str, np.ndarray]:
+        """As Engine.run; a process that died of the inputs before is begun anew."""
+        from safetensors.numpy import load, save
+
+        if self._process is None and self._opened is not None:
+            self.open(*self._opened)
+        given = save({str(i): np.require(v, requirements="C") for i, v in enumerate(values.values())})
+        told, payload = self._ask({"do": "run", "names": list(values)}, given)
+        found = load(payload)
+        return {str(name): found[str(i)] for i, name in enumerate(told["names"])}
+
+    def close(self) -> None:
+        """End the process and all that it began; nothing of it stays."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # a session of its own, so this is nobody else's
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
+        if self._errors is not None:
+            self._errors.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._errors = self._folder = None
+
+    def _ask(self, asked: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+        begun = time.monotonic()
+        until = begun + limits.seconds() - self._wasted_s
+        try:
+            if self._process is None:
+                self._begin(until)
+            told, back = self._exchange(frame(asked, payload), until)
+        except BaseException:
+            self.close()
+            raise
+        if told.get("refused") is None:
+            return told, back
+        self._wasted_s += time.monotonic() - begun
+        raise Refused(self._no_memory() if told["refused"] == "memory" else one_line(told["refused"], 400))
+
+    def _begin(self, until: float) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="edgekit-untrusted-")
+        self._errors = tempfile.TemporaryFile(dir=self._folder.name)
+        cpu_s = int(limits.seconds() * limits.CPU_SECONDS_EACH) + 60
+        command = [sys.executable, "-P", "-m", "edgekit.untrusted_child", str(self._memory), str(cpu_s), str(self._files)]
+        environment = {**own_process.environment(), **ALONE, "TMPDIR": self._folder.name}
+        self._process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, cwd=self._folder.name, env=environment,
+            start_new_session=True, bufsize=0,
+        )  # fmt: skip
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
+        self.no_network = bool(self._exchange(b"", until)[0].get("no_network"))
+
+    def _exchange(self, request: bytes, until: float) -> tuple[dict[str, Any], bytes]:
+        """Write all of the request while reading the answer, so that neither side waits for the other."""
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        rest, got, whole = memoryview(request), bytearray(), 2 * HEAD
+        with selectors.DefaultSelector() as ready:
+            ready.register(process.stdout, selectors.EVENT_READ)
+            if rest:
+                ready.register(process.stdin, selectors.EVENT_WRITE)
+            while len(got) < whole:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise Ended(f"does not come to an end within {limits.seconds():g} s (EDGEKIT_UNTRUSTED_SECONDS says another limit)")
+                for key, _ in ready.select(left):
+                    if key.fileobj is process.stdin:
+                        try:
+                            rest = rest[os.write(process.stdin.fileno(), rest[:PIECE]) :]
+                        except BlockingIOError:
+                            continue
+                        except BrokenPipeError:
+                            rest = rest[len(rest) :]
+                        if not rest:
+                            ready.unregister(process.stdin)
+                        continue
+                    piece = os.read(process.stdout.fileno(), PIECE)
+                    if not piece:
+                        raise self._death()
+                    got += piece
+                    if whole == 2 * HEAD and len(got) >= whole:
+                        whole += sum(_sizes(got))
+        told_bytes = _sizes(got)[0]
+        told = json.loads(bytes(got[2 * HEAD : 2 * HEAD + told_bytes]))
+        return told, bytes(got[2 * HEAD + told_bytes : whole])
+
+    def _death(self) -> Died:
+        assert self._process is not None
+        code = self._process.wait()
+        if code < 0:
+            number = signal.Signals(-code)
+            return Died(DEATHS.get(number, f"ends the engine by {number.name}"))
+        assert self._errors is not None
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - 4000))
+        said = self._errors.read().decode(errors="replace").strip().splitlines()
+        if said and "MemoryError" in said[-1]:
+            return Died(self._no_memory())
+        return Died(f"ends the engine with code {code}: {shown(said[-1], 200) if said else 'no reason given'}")
+
+    def _no_memory(self) -> str:
+        return f"needs more than the {self._memory / 1e9:.1f} GB of memory that a stranger's model gets (EDGEKIT_UNTRUSTED_MB says another limit)"
+
+
+def _sizes(got: bytearray) -> tuple[int, int]:
+    sizes = int.from_bytes(got[:HEAD], "little"), int.from_bytes(got[HEAD : 2 * HEAD], "little")
+    if sum(sizes) > limits.MOST_ANSWER_BYTES + limits.MOST_MODEL_BYTES:
+        raise Died(f"answers with {sum(sizes) / 1e9:.1f} GB, more than is taken")
+    return sizes
