@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit import examine, intake, registry, report
+from edgekit import examine, intake, registry, report, sniff
 from edgekit import recipe as recipes
 from edgekit.bundle import MANIFEST, Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
@@ -144,6 +144,7 @@ def calibrate(source: Path, method: str, out: Path, options: Mapping[str, Any] |
 
 def load_trained(checkpoint: Path) -> Trained:
     """The trained model of a checkpoint folder, or the one to deploy of a whole run."""
+    sniff.refuse_file(checkpoint)
     told = checkpoint / "train" / "result.json"
     if told.is_file():
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit import files, labelled
+from edgekit import files, labelled, untrusted_archive
 from edgekit.bundle import Allowed, Golden, GoldenNote, Model
 from edgekit.errors import EdgekitError, no_such
 from edgekit.intake_golden import Step, answers
@@ -87,6 +87,15 @@ def read(source: str, wishes: Wishes) -> Own:
         from edgekit.intake_onnx import read_onnx
 
         return read_onnx(Path(source), wishes)
+    if source.endswith(".pt2"):
+        if not Path(source).exists():
+            raise EdgekitError(f"there is no file {source}")
+        untrusted_archive.check_zip(Path(source), "a .pt2")
+        if not wishes.trust:
+            raise EdgekitError(
+                f"{source} is a file of torch.export, which may hold code that runs when it is opened; if you would run a program of "
+                "whoever made it, say --trust, else ask for ONNX"
+            )
     from edgekit.intake_torch import read_torch
 
     return read_torch(source, wishes)

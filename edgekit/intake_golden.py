@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgekit import labelled
+from edgekit import labelled, untrusted_archive
 from edgekit.bundle import Golden
 from edgekit.errors import Broken, EdgekitError
 from edgekit.parts import Arrays
@@ -132,11 +131,7 @@ def _drawn(t: Tensor, sizes: Mapping[str, int], most: int, rng: np.random.Genera
 
 
 def _given(signature: Signature, path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
-            arrays = {n: packed[n] for n in packed.files}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise Broken(f"{path} is no .npz of arrays ({error})") from None
+    arrays = untrusted_archive.read_npz(path)
     signature.check_inputs(arrays)
     return arrays
 

@@ -133,8 +133,6 @@ def _called(source: str) -> tuple[Any, Any, Any]:
 def _saved(path: Path) -> tuple[Any, Call, Any]:
     import torch
 
-    if not path.is_file():
-        raise EdgekitError(f"there is no file {path}")
     try:
         with _quiet():
             program = torch.export.load(path)

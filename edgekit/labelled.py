@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from edgekit import files
+from edgekit import files, untrusted_archive
 from edgekit.bundle import Model
 from edgekit.errors import Broken, EdgekitError
 from edgekit.parts import Arrays, Score
@@ -98,11 +97,7 @@ def _filled(x: np.ndarray, size: int) -> np.ndarray:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
-            return {n: packed[n] for n in packed.files}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise Broken(f"{path} is no .npz of arrays ({error})") from None
+    return untrusted_archive.read_npz(path)
 
 
 def checked(path: Path, signature: Signature, labels: bool = False) -> dict[str, np.ndarray]:

@@ -52,7 +52,8 @@ def _check_versions(proto: Any, where: str) -> int:
         for o in imports:
             domain = "" if o.domain in DOMAINS else o.domain
             if said.setdefault(domain, o.version) != o.version:
-                raise Broken(f"{where} names two versions of the operators of '{shown(domain) or 'ai.onnx'}': {said[domain]} and {o.version}; refused")
+                said_twice = f"{said[domain]} and {o.version}"
+                raise Broken(f"{where} names two versions of the operators of '{shown(domain) or 'ai.onnx'}': {said_twice}; refused")
         written = said.get("")
         if written is not None and written > newest:
             raise EdgekitError(f"{where} uses opset {written}, this edgekit knows up to {newest}; export it with an older one")
@@ -133,9 +134,9 @@ def _check_operators(proto: Any, opset: int, where: str) -> None:
             known = False
         if not known:
             names = {s.name for s in onnx.defs.get_all_schemas() if not s.deprecated and s.domain == ""}
-            near = [op] if op in names else difflib.get_close_matches(op, names, 3, 0.6)
-            hint = f"; nearest: {', '.join(near)}" if near and near != [op] else "; another opset has it" if near else ""
-            raise EdgekitError(f"{where} uses the operator '{shown(op)}', which opset {version} of ONNX does not have{hint}; export it with another opset")
+            near = ", ".join(difflib.get_close_matches(op, names, 3, 0.6))
+            hint = "; another opset has it" if op in names else f"; nearest: {near}" if near else ""
+            raise EdgekitError(f"{where} uses the operator '{shown(op)}', which opset {version} of ONNX does not have{hint}")
 
 
 def _check_values(proto: Any, where: str) -> None:
@@ -206,32 +207,35 @@ def _first_twice(names: list[str]) -> str | None:
 
 def _check_scales(proto: Any, where: str) -> None:
     """Scales of a quantisation that are known are above 0 and finite, and weights are finite."""
-    import onnx
-
-    constants: dict[str, Any] = {}
-    for body, _ in bodies(proto):
-        constants |= {t.name: t for t in getattr(body, "initializer", ())}
-        for node in body.node:
-            if node.op_type == "Constant":
-                for a in node.attribute:
-                    made = onnx.numpy_helper.from_array(np.float32([a.f, *a.floats] if a.floats else a.f)) if a.name in ("value_float", "value_floats") else a.t
-                    constants |= {node.output[0]: made} if a.name.startswith("value") and len(node.output) else {}
+    constants = _constants(proto)
     finite: dict[str, bool] = {}
     for body, _ in bodies(proto):
         for node in body.node:
             for k in SCALES.get(node.op_type, ()):
-                t = constants.get(node.input[k]) if k < len(node.input) else None
-                values = None if t is None else floats_of(t)
-                if values is not None and not (np.isfinite(values).all() and (values > 0).all()):
+                values = constants.get(node.input[k]) if k < len(node.input) else None
+                if values is not None and values.size and not (np.isfinite(values).all() and (values > 0).all()):
                     raise Broken(f"{where}: {_who(node)} has a scale of {float(np.min(values)):g}; a scale is above 0 and finite; quantise it again")
             for name in node.input if node.op_type in WEIGHTED else ():
                 if name in constants and not finite.setdefault(name, _finite(constants[name])):
                     raise Broken(f"{where}: '{shown(name)}', a weight of {_who(node)}, holds infinite values; train or export it again")
 
 
-def _finite(t: Any) -> bool:
-    values = floats_of(t)
-    return values is None or not values.size or (math.isfinite(float(values.min())) and math.isfinite(float(values.max())))
+def _constants(proto: Any) -> dict[str, np.ndarray]:
+    """The float values that are known by name: initializers, and what Constant nodes give."""
+    found: dict[str, np.ndarray | None] = {}
+    for body, _ in bodies(proto):
+        found |= {t.name: floats_of(t) for t in getattr(body, "initializer", ())}
+        for node in body.node:
+            for a in node.attribute if node.op_type == "Constant" and len(node.output) else ():
+                if a.name in ("value_float", "value_floats"):
+                    found[node.output[0]] = np.array(a.floats or [a.f])
+                elif a.name == "value":
+                    found[node.output[0]] = floats_of(a.t)
+    return {name: values for name, values in found.items() if values is not None}
+
+
+def _finite(values: np.ndarray) -> bool:
+    return not values.size or (math.isfinite(float(values.min())) and math.isfinite(float(values.max())))
 
 
 def first_random(proto: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit import run_rows, sound_signal, voice_file
+from edgekit import run_rows, sound_signal, untrusted_archive, voice_file
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
 from edgekit.sound_signal import Heard
@@ -59,8 +59,4 @@ def read_inputs(
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
-            return {name: packed[name] for name in packed.files}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise EdgekitError(f"{path} is no .npz of arrays ({error}); write one with numpy.savez, inputs by name") from None
+    return untrusted_archive.read_npz(path, "is no .npz of arrays, as numpy.savez writes them, inputs by name")

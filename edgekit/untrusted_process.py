@@ -116,7 +116,7 @@ class Child:
 
     def _begin(self, until: float) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="edgekit-untrusted-")
-        self._errors = tempfile.TemporaryFile(dir=self._folder.name)
+        self._errors = tempfile.TemporaryFile(dir=self._folder.name)  # noqa: SIM115 - closed by close
         cpu_s = int(limits.seconds() * limits.CPU_SECONDS_EACH) + 60
         command = [sys.executable, "-P", "-m", "edgekit.untrusted_child", str(self._memory), str(cpu_s), str(self._files)]
         environment = {**own_process.environment(), **ALONE, "TMPDIR": self._folder.name}

@@ -65,6 +65,7 @@ def cli() -> None:
 def main() -> int:
     """Run the command line; errors that a user can mend end in one sentence and exit code 2."""
     from edgekit.errors import EdgekitError
+    from edgekit.plain_text import one_line
 
     try:
         code = cli.main(standalone_mode=False)
@@ -72,7 +73,7 @@ def main() -> int:
         error.show()
         return 2
     except EdgekitError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {one_line(error)}", err=True)  # names out of files may hold anything
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped; run the same command again to go on", err=True)
