@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import files
+from edgekit import files, limits
 from edgekit.errors import Broken, EdgekitError, no_such
 from edgekit.manifest import (
     ANY_GOLDEN,
@@ -30,6 +29,8 @@ from edgekit.manifest import (
     read_manifest,
 )
 from edgekit.program_check import check, check_preparation, check_same_share
+from edgekit.sniff import read_plain
+from edgekit.text_file import parse_json
 
 __all__ = [
     "EVIDENCE", "GOLDEN", "MANIFEST", "TENSORS", "Allowed", "Bundle", "Golden", "GoldenNote", "GraphFile", "Lineage", "Manifest", "Model",
@@ -153,8 +154,8 @@ class Bundle:
         """What write_evidence stored about exactly this bundle, or None."""
         path = self.evidence / f"{name}.json"
         try:
-            data = json.loads(path.read_text())
-        except (OSError, ValueError):
+            data = parse_json(path.read_bytes(), str(path))
+        except (OSError, EdgekitError):
             return None
         if not isinstance(data, dict) or data.pop("bundle_sha256", None) != self.sha256:
             return None
@@ -176,12 +177,8 @@ def _open(folder: Path, proven: Mapping[str, str], may_prepare: bool) -> Bundle:
         raise EdgekitError(
             f"no bundle in {folder}: it has no {MANIFEST}; make one with `edgekit export` or `edgekit deploy`"
         )
-    raw = path.read_bytes()
-    try:
-        data = json.loads(raw)
-    except ValueError as error:
-        raise Broken(f"{path}: not JSON ({error}); export the bundle again") from None
-    manifest = read_manifest(data, str(path))
+    raw = read_plain(path, limits.MOST_TEXT_BYTES, "a manifest")
+    manifest = read_manifest(parse_json(raw, str(path), "export the bundle again"), str(path))
     if manifest.prepares and not may_prepare:
         raise Broken(f"{path}: a preparation has none of its own, but this one names {', '.join(manifest.prepares)}; export the bundle again")
     there = _files_in(folder, manifest.prepares) - {MANIFEST}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit import files
+from edgekit import files, limits
 from edgekit.errors import Broken, EdgekitError
+from edgekit.sniff import read_plain
+from edgekit.text_file import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -66,11 +67,8 @@ def open_checkpoint(folder: Path | str) -> Checkpoint:
     path = folder / MANIFEST
     if not path.is_file():
         raise EdgekitError(f"no checkpoint in {folder}; make one with `edgekit train RECIPE`")
-    raw = path.read_bytes()
-    try:
-        data = json.loads(raw)
-    except ValueError as error:
-        raise Broken(f"{path}: not JSON ({error}); train again") from None
+    raw = read_plain(path, limits.MOST_TEXT_BYTES, "facts of a checkpoint")
+    data = parse_json(raw, str(path), "train again")
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
         raise Broken(f"{path}: is of checkpoint format {version!r}, this edgekit reads {FORMAT_VERSION}; train again")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from edgekit.errors import EdgekitError, no_such
 from edgekit.recipe import fill
+from edgekit.text_file import parse_toml, read_text
 
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 ADDRESS = "ssh://user@host:port, as in ssh://me@192.168.1.7 or ssh://me@[fe80::1]:2222"
@@ -105,12 +105,9 @@ def parse(text: str) -> Address:
 def read(path: Path | str) -> tuple[Device, ...]:
     """The devices of a TOML file of [[devices]] tables; EdgekitError, beginning with the path, for anything that does not fit."""
     path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EdgekitError(f"no fleet file at {path}; it is TOML, with a table [[devices]] for each device: name, target, ssh") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EdgekitError(f"{path} is not a TOML file of devices: {error}") from None
+    if not path.exists():
+        raise EdgekitError(f"no fleet file at {path}; it is TOML, with a table [[devices]] for each device: name, target, ssh")
+    values = parse_toml(read_text(path, "a TOML file of devices"), f"{path} is not a TOML file of devices")
     if set(values) != {"devices"}:
         odd = sorted(set(values) - {"devices"})
         raise EdgekitError(f"{path}: holds [[devices]] tables and nothing else, found {', '.join(odd) or 'nothing'}")

@@ -87,18 +87,25 @@ def _check_functions(proto: Any, where: str) -> None:
     if len(functions) != len(proto.functions) or any(f.domain in DOMAINS for f in proto.functions):
         raise Broken(f"{where} defines a function twice, or one in the place of a standard operator; refused")
     sizes: dict[tuple[str, str, str], int] = {}
+    depths: dict[tuple[str, str, str], int] = {}
+    too_deep = Broken(f"{where} has functions that call one another more than {limits.MOST_FUNCTION_DEPTH} deep; refused")
 
     def size(body: Any, above: tuple[tuple[str, str, str], ...]) -> int:
-        total = 0
+        total = deepest = 0
         for node in nodes_of(body):
             key = (node.domain, node.op_type, node.overload)
             if key in above:
                 raise Broken(f"{where}: the function {shown('.'.join(key[:2]))} calls itself, so it has no end; refused")
             if key in functions and key not in sizes:
                 if len(above) >= limits.MOST_FUNCTION_DEPTH:
-                    raise Broken(f"{where} has functions that call one another more than {limits.MOST_FUNCTION_DEPTH} deep; refused")
+                    raise too_deep
                 sizes[key] = size(functions[key], (*above, key))
             total += sizes.get(key, 1)
+            deepest = max(deepest, depths.get(key, 0))
+        if deepest >= limits.MOST_FUNCTION_DEPTH:
+            raise too_deep
+        if above:
+            depths[above[-1]] = 1 + deepest
         return total
 
     for key, function in functions.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import EdgekitError
+from edgekit.text_file import parse_toml, read_text
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,9 @@ class RecipeFile:
 def read(path: Path | str) -> RecipeFile:
     """Read a TOML file; EdgekitError, with the path, when it is not there or not a recipe."""
     path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EdgekitError(f"no recipe at {path}; examples/ holds recipes to start from") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EdgekitError(f"{path} is not a TOML recipe: {error}") from None
+    if not path.exists():
+        raise EdgekitError(f"no recipe at {path}; examples/ holds recipes to start from")
+    values = parse_toml(read_text(path, "a TOML recipe"), f"{path} is not a TOML recipe")
     family = values.pop("family", None)
     if not isinstance(family, str):
         raise EdgekitError(f"{path}: the first line of a recipe names its family, as in: family = \"iir_snn\"")

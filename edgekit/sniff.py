@@ -14,18 +14,18 @@ from edgekit.errors import Broken, EdgekitError
 PICKLE = "runs code when it is read; edgekit opens no pickle"
 SAVE = "save the network with torch.export.save (.pt2) or as ONNX, weights as safetensors"
 TAIL = 1 << 16  # of a zip: its list of members begins here at the latest, where it is short
-SUFFIXES = {  # that a model may have elsewhere, and what is to be done
-    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin"), f"a checkpoint of torch is a pickle, which {PICKLE}: {SAVE}"),
-    **dict.fromkeys((".pkl", ".pickle", ".joblib"), f"a pickle {PICKLE}: {SAVE}"),
-    **dict.fromkeys((".h5", ".hdf5", ".keras"), "a Keras model may hold code (Lambda layers) and is not opened; export it as ONNX"),
-    ".tflite": "TensorFlow Lite is not read; export the model as ONNX",
-    ".pb": "a graph of TensorFlow is not read; export the model as ONNX",
-    **dict.fromkeys((".plan", ".engine", ".trt"), "a TensorRT plan is machine code and is only opened as part of a bundle; give the ONNX file"),
+SUFFIXES = {  # that a model may have elsewhere: what it is, and what is to be done
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin"), f"a checkpoint of torch, a pickle, which {PICKLE}: {SAVE}"),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), f"a pickle, which {PICKLE}: {SAVE}"),
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), "a Keras model, which may hold code (Lambda layers) and is not opened; export it as ONNX"),
+    ".tflite": "a model of TensorFlow Lite, which is not read; export it as ONNX",
+    ".pb": "a graph of TensorFlow, which is not read; export the model as ONNX",
+    **dict.fromkeys((".plan", ".engine", ".trt"), "a TensorRT plan, machine code, which is only opened as part of a bundle; give the ONNX file"),
 }
 # (where, bytes, what it is and what to do). The first that fits is said.
 MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a git-lfs pointer, not the model; run `git lfs pull`"),
-    (0, b"\x89HDF\r\n\x1a\n", f"an HDF5 file; {SUFFIXES['.h5']}"),
+    (0, b"\x89HDF\r\n\x1a\n", f"an HDF5 file, perhaps {SUFFIXES['.h5']}"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it and name the model in it"),
     (0, b"\x1f\x8b", "packed by gzip; unpack it and name the model in it"),
     (0, b"BZh", "packed by bzip2; unpack it and name the model in it"),
@@ -121,11 +121,11 @@ def check_plain(info: os.stat_result, path: Path, most: int, what: str) -> None:
 def refuse_file(path: Path) -> None:
     """Raise EdgekitError where `path` is a file (not a folder) that no verb takes as a model, and say what it is."""
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
-        raise EdgekitError(f"{path} is not taken: {SUFFIXES[path.suffix.lower()]}")
+        raise EdgekitError(f"{path} is not taken: it is {SUFFIXES[path.suffix.lower()]}")
     if not path.exists() or path.is_dir():
         return
     if not path.is_file():
         raise EdgekitError(f"{path} is no regular file; a model is a folder, a .onnx, a .pt2, or module:function")
     with path.open("rb") as file:
         said = kind_of(file.read(TAIL))
-    raise EdgekitError(f"{path} is not taken: " + (said or "a model is a folder, a .onnx, a .pt2, or module:function"))
+    raise EdgekitError(f"{path} is not taken: " + (f"it is {said}" if said else "a model is a folder, a .onnx, a .pt2, or module:function"))

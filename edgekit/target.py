@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -18,6 +17,7 @@ from edgekit.errors import EdgekitError, no_such
 from edgekit.figures import PARTS, Figure, Grade, base_of, contradictions, find
 from edgekit.recipe import fill
 from edgekit.sysfs import HERE, Tree
+from edgekit.text_file import parse_toml
 
 FOLDER = "edgekit.targets"
 processor = probe.processor
@@ -205,10 +205,7 @@ def load(name: str | Path) -> Target:
 
 def read(text: str, name: str, where: str) -> Target:
     """A target from the text of a TOML file; EdgekitError, beginning with `where`, for anything that does not fit."""
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise EdgekitError(f"{where} is not TOML: {error}") from None
+    values = parse_toml(text, f"{where} is not TOML")
     if "name" in values:
         raise EdgekitError(f"{where}: a target is named by its file; remove the key 'name'")
     target: Target = fill(Target, {"name": name, **values}, where)

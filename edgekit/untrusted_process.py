@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from edgekit.untrusted_child import HEAD, frame
 
 Arrays = Mapping[str, np.ndarray]
 PIECE = 1 << 20
+NO_MEMORY = re.compile(r"bad_alloc|ailed to allocate|bfc_arena|Available memory|annot allocate")  # as ONNX Runtime says it
 ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # each thread and arena reserves address space
 DEATHS = {
     signal.SIGFPE: "divides whole numbers in a way that ends the process (SIGFPE), such as the smallest one by -1",
@@ -112,7 +114,8 @@ class Child:
         if told.get("refused") is None:
             return told, back
         self._wasted_s += time.monotonic() - begun
-        raise Refused(self._no_memory() if told["refused"] == "memory" else one_line(told["refused"], 400))
+        said = one_line(told["refused"], 400)
+        raise Refused(self._no_memory() if said == "memory" else f"{self._no_memory()}: {said}" if NO_MEMORY.search(said) else said)
 
     def _begin(self, until: float) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="edgekit-untrusted-")

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os.path import commonprefix
@@ -21,6 +20,7 @@ from edgekit.parts import Runtime
 from edgekit.process_run import Request
 from edgekit.recipe import fill
 from edgekit.route import Step, all_runtimes_of, all_steps, route
+from edgekit.text_file import parse_toml, read_text
 
 HERE = "this machine"
 # These formats and this variant take networks of one timestep (parts.Trained.spiking_net), which is known before any work.
@@ -135,12 +135,9 @@ def read(path: Path | str) -> Plan:
     """The plan of a TOML file; paths in it are relative to its folder. EdgekitError, beginning with the path, for
     anything that does not fit."""
     path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EdgekitError(f"no sweep at {path}; examples/sweep_digits.toml is one to start from") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EdgekitError(f"{path} is not a TOML file of a sweep: {error}") from None
+    if not path.exists():
+        raise EdgekitError(f"no sweep at {path}; examples/sweep_digits.toml is one to start from")
+    values = parse_toml(read_text(path, "a TOML file of a sweep"), f"{path} is not a TOML file of a sweep")
     return plan_of(values, path.parent, str(path), path.stem)
 
 

@@ -1,0 +1,78 @@
+"""JSON and TOML of strangers as plain data: nothing nested without end, said twice, out of the range of JSON, or with control characters."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from edgekit import limits
+from edgekit.errors import Broken, EdgekitError
+from edgekit.plain_text import find_odd, shown
+from edgekit.sniff import read_plain
+
+LET_GO = "\n\t\u200c\u200d\u00ad\ufeff"  # lines of people; joiners, of which emoji are made
+
+
+def parse_json(raw: bytes | str, where: str, do: str = "get it again") -> Any:
+    """The data in UTF-8 bytes (or text); Broken, beginning with `where` and ending with what to `do`, for anything that is not plain JSON."""
+    try:
+        text = raw if isinstance(raw, str) else raw.decode()
+        data = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_float)
+    except (ValueError, RecursionError) as error:
+        said = shown(error, 200) if isinstance(error, ValueError) else "nested too deep"
+        raise Broken(f"{where}: not JSON ({said}); {do}") from None
+    return _plain(data, where, do)
+
+
+def parse_toml(text: str, where: str) -> Any:
+    """The data of a TOML text; EdgekitError, beginning with `where`."""
+    try:
+        data = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        said = shown(error, 200) if isinstance(error, ValueError) else "nested too deep"
+        raise EdgekitError(f"{where}: {said}") from None
+    return _plain(data, where, "write it anew")
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a plain UTF-8 file; EdgekitError for anything else. what: as in 'a recipe'."""
+    try:
+        return read_plain(path, limits.MOST_TEXT_BYTES, what).decode()
+    except UnicodeDecodeError as error:
+        raise EdgekitError(f"{path} is not {what}: it is no UTF-8 text ({error.reason})") from None
+
+
+def _plain(data: Any, where: str, do: str) -> Any:
+    pending = [(data, 1)]
+    while pending:
+        value, depth = pending.pop()
+        if depth > limits.MOST_TEXT_DEPTH:
+            raise Broken(f"{where}: nested more than {limits.MOST_TEXT_DEPTH} deep; {do}")
+        if isinstance(value, (dict, list)):
+            pending += [(v, depth + 1) for v in (value.values() if isinstance(value, dict) else value)]
+    odd = find_odd(data, LET_GO)
+    if odd is not None:
+        raise Broken(f"{where}: the text '{shown(odd)}' has control characters; {do}")
+    return data
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen = set[str]()
+        twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key '{shown(twice)}' twice in one object")
+    return made
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]} is larger than a double holds")
+    return value
