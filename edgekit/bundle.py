@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import files, limits
+from edgekit import files, limits, machine_code
 from edgekit.errors import Broken, EdgekitError, no_such
 from edgekit.manifest import (
     ANY_GOLDEN,
@@ -255,7 +255,9 @@ def new_bundle(
                 "choose onnx, openvino or aotinductor"
             )
         sealed = dataclasses.replace(manifest, files=hashes)
-        (draft / MANIFEST).write_text(files.canonical_json(sealed.to_json()))
+        text = files.canonical_json(sealed.to_json())
+        (draft / MANIFEST).write_text(text)
+        machine_code.remember(manifest.format, hashlib.sha256(text.encode()).hexdigest())
 
 
 def done_already(out: Path, lineage: Lineage) -> Bundle | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import copy
 import dataclasses
 import io
@@ -33,7 +34,22 @@ from edgekit.intake import Wishes, plan
 from edgekit.intake_onnx import _put_plainly, _signature
 from edgekit.manifest import Allowed, GoldenNote, GraphFile, Lineage, Manifest, Model, TaskProgram, read_manifest
 from edgekit.parts import Family
-from edgekit.program import Affine, ArgMax, Clamp, Feed, Join, Phase, Program, State, Stream, Term, noise, row, tensor, value
+from edgekit.program import (
+    Affine,
+    ArgMax,
+    Clamp,
+    Feed,
+    Join,
+    Phase,
+    Program,
+    State,
+    Stream,
+    Term,
+    noise,
+    row,
+    tensor,
+    value,
+)
 from edgekit.program_check import check, check_same_share
 from edgekit.program_file import read_program
 from edgekit.signature import Signature, Tensor
@@ -237,7 +253,7 @@ def _onnx_seeds() -> tuple[bytes, ...]:
     def info(name: str, *shape: Any, kind: int = TensorProto.FLOAT):
         return helper.make_tensor_value_info(name, kind, shape)
 
-    def model(nodes: list, inputs: list, outputs: list, weights: list = [], functions: list = []) -> bytes:
+    def model(nodes: list, inputs: list, outputs: list, weights: tuple = (), functions: tuple = ()) -> bytes:
         sets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
         graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
         return helper.make_model(graph, opset_imports=sets, ir_version=8, functions=functions).SerializeToString()
@@ -309,10 +325,8 @@ def _mutated_proto(which: int, rng: random.Random) -> bytes:
         else:
             new = {9: rng.choice(NAMES), 12: rng.randbytes(rng.choice((0, 1, 4, 8, 9))), 2: rng.choice((0.0, -1.0, 1e30, float("nan"), float("inf"))),
                    1: rng.choice((0.0, -1.0, float("nan"))), 14: rng.randrange(8)}.get(f.type, rng.choice(NUMBERS))  # fmt: skip
-            try:
+            with contextlib.suppress(ValueError, OverflowError):  # too large for the field: nothing was changed
                 held.append(new) if f.is_repeated else setattr(m, f.name, new)
-            except (ValueError, OverflowError):  # too large for the field: nothing was changed
-                pass
     return bytes(proto.SerializeToString())
 
 

@@ -474,6 +474,23 @@ proto("41 smallest whole number by -1", "SIGFPE|fails", lambda: model([node("Mul
 proto("42 endless Loop", "does not come to an end within 4 s", lambda: loop([node("Identity", ("go",), ("on",)), node("Neg", ("v",), ("v2",))], 1 << 62), environment=SHORT, apart=True)
 
 
+def _second_raw() -> bytes:
+    made = weighted(TensorProto(name="w", data_type=FLOAT, dims=[2], raw_data=b"ABCDEFGH"))
+    t = made.graph.initializer[0].SerializeToString() + b"\x4a\x08AAAAAAAA"
+    del made.graph.initializer[:]
+    graph = made.graph.SerializeToString() + b"\x2a" + bytes([len(t)]) + t
+    made.ClearField("graph")
+    return made.SerializeToString() + b"\x3a" + bytes([len(graph)]) + graph if len(graph) < 128 else b""
+
+
+def _gathering():
+    """A Loop whose scan output grows by 4 MB a turn, for ever."""
+    body = [node("Identity", ("go",), ("on",)), node("Neg", ("v",), ("v2",)), node("ConstantOfShape", ("s",), ("big",))]
+    graph = helper.make_graph(body, "body", [info("i", [], INT64), info("go", [], BOOL), info("v", [2])], [info("on", [], BOOL), info("v2", [2]), info("big", [1 << 20])])
+    return model([node("Loop", ("n", "yes", "x"), ("a", "all"), body=graph), node("ReduceMax", ("all",), ("one",), keepdims=0), node("Add", ("a", "one"))],
+                 weights=[array(1 << 62, "n", np.int64), array(True, "yes", np.bool_), array([1 << 20], "s", np.int64)])  # fmt: skip
+
+
 # --- more of the same kind ---
 proto("51 function that calls itself", "calls itself", lambda: calling(function("f", [helper.make_node("f", ["p"], ["q"], domain="own")])))
 proto("52 two functions that call one another", "calls itself", lambda: calling(
@@ -504,7 +521,7 @@ proto("64 input without a shape", "'shape' of 'type' is required|how many axes",
 proto("65 input of 2^62 values", "values;", lambda: model([node("Relu")], [info("x", [1 << 31, 1 << 31])], [info("y", [1 << 31, 1 << 31])]))
 proto("66 input of complex numbers", "do not hold", lambda: model([node("Identity")], [info("x", [2], TensorProto.COMPLEX64)], [info("y", [2], TensorProto.COMPLEX64)]))
 proto("67 the graph said twice", "'graph' twice", lambda: weighted().SerializeToString() + model([node("Relu")]).SerializeToString())
-proto("68 two raw data in one tensor", "'raw_data' twice", lambda: _second_raw())
+proto("68 two raw data in one tensor", "'raw_data' twice", _second_raw)
 raw("69 two million empty fields", "2,000,000 fields", b"\x72\x00" * 2_000_001)  # metadata_props
 raw("70 a length of 2^63", "not all of one", b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f")
 raw("71 a number that does not end", "not all of one", b"\x08" + b"\xff" * 300)
@@ -514,7 +531,7 @@ proto("73 Range to 10^13", MEMORY + "|end within", lambda: bomb([node("Range", (
       [array(0, "a", np.int64), array(10**13, "b", np.int64), array(1, "d", np.int64)]), environment=SMALL)  # fmt: skip
 proto("74 chain of ten bombs of 10^9 values", MEMORY, lambda: bomb([node("ConstantOfShape", ("s",), ("z0",), value=array([1.0], "v"))] + [node("Add", (f"z{i}",) * 2, (f"z{i + 1}",)) for i in range(10)]
       + [node("ReduceMax", ("z10",), ("one",), keepdims=0), node("Add", ("x", "one"))], [array([10**9], "s", np.int64)]), environment=SMALL)  # fmt: skip
-proto("75 Loop that gathers without end", MEMORY + "|end within", lambda: _gathering(), environment={**SMALL, "EDGEKIT_UNTRUSTED_SECONDS": "8"}, apart=True)
+proto("75 Loop that gathers without end", MEMORY + "|end within", _gathering, environment={**SMALL, "EDGEKIT_UNTRUSTED_SECONDS": "8"}, apart=True)
 proto("76 random numbers that decide", "draws random numbers inside, by the node 'dice'", lambda: model([node("RandomUniformLike", ("x",), ("r",), name="dice"), node("Greater", ("r", "x"), ("g",)), node("Cast", ("g",), ("y",), to=FLOAT)]))
 proto("77 answers that are not finite", "infinities or NaN", lambda: model([node("Div", ("x", "w"))], weights=[array([0, 0])]))
 proto("78 negative OneHot depth", "fails|no valid|does not run", lambda: model([node("OneHot", ("x", "d", "v"))], [info("x", [2], INT64)], [info("y", ["a", "b"])], [array(-5, "d", np.int64), array([0, 1], "v")]))
@@ -525,23 +542,6 @@ proto("81 quantised weights with a scale for every channel, one of them 0", "a s
 raw("82 a safetensors file", "safetensors", struct.pack("<Q", 2) + b"{}")
 raw("83 a TensorRT plan", "machine code", b"ftrt" + bytes(200))
 raw("84 JSON", "JSON", b'{"error": "not found"}')
-
-
-def _second_raw() -> bytes:
-    made = weighted(TensorProto(name="w", data_type=FLOAT, dims=[2], raw_data=b"ABCDEFGH"))
-    t = made.graph.initializer[0].SerializeToString() + b"\x4a\x08AAAAAAAA"
-    del made.graph.initializer[:]
-    graph = made.graph.SerializeToString() + b"\x2a" + bytes([len(t)]) + t
-    made.ClearField("graph")
-    return made.SerializeToString() + b"\x3a" + bytes([len(graph)]) + graph if len(graph) < 128 else b""
-
-
-def _gathering():
-    """A Loop whose scan output grows by 4 MB a turn, for ever."""
-    body = [node("Identity", ("go",), ("on",)), node("Neg", ("v",), ("v2",)), node("ConstantOfShape", ("s",), ("big",))]
-    graph = helper.make_graph(body, "body", [info("i", [], INT64), info("go", [], BOOL), info("v", [2])], [info("on", [], BOOL), info("v2", [2]), info("big", [1 << 20])])
-    return model([node("Loop", ("n", "yes", "x"), ("a", "all"), body=graph), node("ReduceMax", ("all",), ("one",), keepdims=0), node("Add", ("a", "one"))],
-                 weights=[array(1 << 62, "n", np.int64), array(True, "yes", np.bool_), array([1 << 20], "s", np.int64)])  # fmt: skip
 
 
 def _deep_messages(depth: int) -> bytes:

@@ -50,6 +50,14 @@ def test_a_package_of_another_torch_or_device_is_not_opened(stateful: Bundle, tm
             examine.verify(open_bundle(tmp_path / says[:20]), "aotinductor")
 
 
+def test_a_package_from_elsewhere_needs_a_word(stateful: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))  # as of another account or machine, which has not made it
+    with pytest.raises(EdgekitError, match="holds machine code .aotinductor. that was not made here.*--trust"):
+        examine.verify(stateful, "aotinductor")
+    monkeypatch.setenv("EDGEKIT_TRUST", "1")
+    assert examine.verify(stateful, "aotinductor").passed
+
+
 def test_a_changed_package_is_never_loaded(stateful: Bundle, tmp_path: Path):
     import shutil
 

@@ -10,10 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
-from hostile_models import CASES, Case
+from hostile_models import CASES, Case, array, external, model, node, save, secret, weighted
 
-from edgekit import cli, limits
+from edgekit import cli, intake, limits, untrusted
+from edgekit.errors import EdgekitError
+from edgekit.intake import Wishes
+from edgekit.untrusted_process import Child
 
 ROOT = Path(__file__).parent.parent
 ODD = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -73,3 +78,93 @@ def test_the_table_is_whole_and_there_are_more():
     own = [n for n in numbers if n > 50]
     # 36 runs and is tested below; 47 to 50 are about devices and disks
     assert set(range(1, 47)) - numbers == {36} and len(own) + len(CASES) - len(numbers) >= 30
+
+
+# --- what is no attack is taken, and the fence is what it is said to be ---
+def chain(nodes: int):
+    made = [node("Neg", (f"x{i}" if i else "x",), (f"x{i + 1}" if i + 1 < nodes else "y",)) for i in range(nodes)]
+    return model(made)
+
+
+def test_36_a_chain_of_20000_nodes_is_taken(tmp_path: Path):
+    save(tmp_path, chain(20_000))
+    own = intake.read(str(tmp_path / "m.onnx"), Wishes())
+    np.testing.assert_array_equal(own.answers[0].outputs["y"], own.answers[0].inputs["x"])
+
+
+def test_a_model_in_a_cache_of_links_is_taken(tmp_path: Path):
+    """As hubs keep them: the model and its data are links into a folder of blobs, which are named by their hash."""
+    blobs, shown = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
+    blobs.mkdir()
+    shown.mkdir(parents=True)
+    external(blobs, "w.bin")
+    (blobs / "m.onnx").rename(blobs / "5e1f")
+    (blobs / "77aa").write_bytes(np.float32([3, 4]).tobytes())
+    (shown / "m.onnx").symlink_to(Path("../../blobs/5e1f"))
+    (shown / "w.bin").symlink_to(Path("../../blobs/77aa"))
+    _, proto = untrusted.read_model(shown / "m.onnx")
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(proto.graph.initializer[0]), [3, 4])
+    secret(blobs, "elsewhere.bin")
+    (shown / "w.bin").unlink()
+    (shown / "w.bin").symlink_to(Path("../../elsewhere.bin"))
+    with pytest.raises(EdgekitError, match="outside of the model's folder"):
+        untrusted.read_model(shown / "m.onnx")
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path, weighted())
+    size = (tmp_path / "m.onnx").stat().st_size
+    whole = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda handle: (os.truncate(tmp_path / "m.onnx", size // 2), before)[1] if (before := whole(handle)).st_size == size else before)
+    with pytest.raises(EdgekitError, match=f"had {size} bytes and then {size // 2}"):
+        untrusted.read_model(tmp_path / "m.onnx")
+
+
+def test_the_fence_of_the_child(tmp_path: Path):
+    child = Child(1000)
+    try:
+        child.open(weighted().SerializeToString(), fast=False)
+        np.testing.assert_array_equal(child.run({"x": np.float32([1, 1])})["y"], [2, 3])
+        assert child._process is not None
+        of = Path("/proc") / str(child._process.pid)
+        most = {line[:26].strip(): line[26:].split()[0] for line in (of / "limits").read_text().splitlines()[1:]}
+        assert int(most["Max address space"]) == limits.memory_bytes(1000) and most["Max core file size"] == "0"
+        assert 0 < int(most["Max cpu time"]) < 10_000 and int(most["Max file size"]) < 100_000_000
+        assert os.getsid(child._process.pid) == child._process.pid != os.getsid(0)
+        if child.no_network:  # where the system lets a process give up its network
+            assert {line.split(":")[0].strip() for line in (of / "net/dev").read_text().splitlines()[2:]} <= {"lo", "sit0", "tunl0", "ip6tnl0"}
+        else:
+            assert child.no_network is False
+    finally:
+        child.close()
+    assert not of.exists()
+
+
+def test_a_child_does_not_outlive_who_began_it(tmp_path: Path):
+    CASES["42 endless Loop"].make(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "EDGEKIT_UNTRUSTED_SECONDS": "300"}
+    command = [sys.executable, "-m", "edgekit", "export", str(tmp_path / "m.onnx"), "--out", str(tmp_path / "b")]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as parent:
+        inner, until = "", time.monotonic() + 120
+        while not inner and parent.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+            for task in (Path("/proc") / str(parent.pid) / "task").iterdir():
+                inner = (task / "children").read_text().strip() or inner
+        assert inner
+        parent.kill()
+    while Path("/proc", inner).exists() and "Z" not in Path("/proc", inner, "stat").read_text().split()[2]:
+        assert time.monotonic() < until, "the child goes on"
+        time.sleep(0.1)
+
+
+def test_trust_leaves_out_the_child_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def none(*_: object) -> None:
+        raise AssertionError("a child was begun")
+
+    monkeypatch.setattr(Child, "__init__", none)
+    save(tmp_path, weighted())
+    own = intake.read(str(tmp_path / "m.onnx"), Wishes(trust=True))
+    np.testing.assert_array_equal(own.answers[0].outputs["y"], own.answers[0].inputs["x"] + np.float32([1, 2]))
+    save(tmp_path, weighted(array([1, np.nan])))
+    with pytest.raises(EdgekitError, match="not numbers"):
+        intake.read(str(tmp_path / "m.onnx"), Wishes(trust=True))

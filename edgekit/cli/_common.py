@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,17 @@ formats_option = click.option(
     "--formats", default="", help="Comma-separated, as in onnx,openvino,nir,nir:int8,lava. Default: the recipe's."
 )
 task_option = click.option("--task", default="", metavar="NAME", help="Which program of a bundle that has several. Default: its own.")
+
+
+def _trusted(_context: click.Context, _option: click.Parameter, said: bool) -> None:
+    if said:
+        from edgekit.machine_code import TRUST
+
+        os.environ[TRUST] = "1"
+
+
+trust_option = click.option("--trust", is_flag=True, expose_value=False, callback=_trusted,
+                            help="You would run a program of whoever made BUNDLE: opens TensorRT and AOTInductor code of others.")  # fmt: skip
 missing_option = click.option(
     "--allow-missing", is_flag=True, help="Go on without the runtimes that are not installed; the report names them."
 )

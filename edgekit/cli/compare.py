@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json, progress_bar, request_options, task_option
+from edgekit.cli._common import (
+    folder_argument,
+    json_option,
+    print_json,
+    progress_bar,
+    request_options,
+    task_option,
+    trust_option,
+)
 
 
 @click.command("compare")
@@ -17,6 +25,7 @@ from edgekit.cli._common import folder_argument, json_option, print_json, progre
 @request_options
 @click.option("--task-b", default="", metavar="NAME", help="The task of B, where it is not that of A.")
 @click.option("--runtime-b", default="", help="The engine of B, where it is not that of A or the format's own.")
+@trust_option
 @json_option
 def command(a: Path, b: Path, task: str, task_b: str, runtime_b: str, as_json: bool, **asked: Any) -> None:
     """Which of two verified bundles is faster here: fresh processes in turns (A B B A), the ratio and its interval.

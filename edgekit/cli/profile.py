@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json, progress_bar, request_options, task_option
+from edgekit.cli._common import (
+    folder_argument,
+    json_option,
+    print_json,
+    progress_bar,
+    request_options,
+    task_option,
+    trust_option,
+)
 
 if TYPE_CHECKING:
     from edgekit.layer_profile import LayerProfile
@@ -26,6 +34,7 @@ LAYERS_SHOWN = 12
 @click.option("--on", default="", metavar="DEVICE", help="ssh://user@host[:port], or the name of a device in --fleet. Default: here.")
 @click.option("--fleet", type=click.Path(path_type=Path), default=None, help="TOML file of devices, for --on NAME.")
 @click.option("--strict", is_flag=True, help="Exit code 1 unless the verdict is VALID.")
+@trust_option
 @json_option
 def command(  # noqa: PLR0913, PLR0917 - the options of the command
     bundle: Path, task: str, meter: str, target: str, layers: bool, on: str, fleet: Path | None, strict: bool, as_json: bool, **asked: Any

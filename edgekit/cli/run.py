@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json, task_option
+from edgekit.cli._common import folder_argument, json_option, print_json, task_option, trust_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--fps", default=8, show_default=True, type=click.IntRange(1, 50), help="Frames a second of a GIF or WebP.")
 @click.option("--runtime", default="", help="An engine, see `edgekit parts`. Default: the format's own.")
 @click.option("--seed", default=None, type=click.IntRange(min=0), help="Of the program's noise. Default: the bundle's.")
+@trust_option
 @json_option
 def command(  # noqa: PLR0913, PLR0917 - the options of the command
     bundle: Path, task: str, inputs: Path | None, texts: tuple[str, ...], images: tuple[str, ...], values: tuple[str, ...],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import json_option, print_json, progress_bar
+from edgekit.cli._common import json_option, print_json, progress_bar, trust_option
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     help="Score over the first N test samples; 0 leaves the score out. Default: all; with --all-runtimes: 0.",
 )
+@trust_option
 @json_option
 def command(bundles: tuple[Path, ...], runtime: str, all_runtimes: bool, score_limit: int | None, as_json: bool) -> int:
     """Compare each BUNDLE on an engine with the golden answers and the task score. Exit code 1 when one differs."""

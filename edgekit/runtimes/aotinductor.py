@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit import machine_code
 from edgekit.bundle import Bundle
 from edgekit.errors import Broken, EdgekitError, Missing
 from edgekit.execute import Execution
@@ -72,6 +73,7 @@ class AotInductor(Runtime):
         """Missing when this is not the torch version or device that the packages were compiled for."""
         import torch
 
+        machine_code.check(bundle.manifest.format, bundle.sha256, bundle.folder)
         made = bundle.manifest.details
         if made["torch"] != torch.__version__:
             raise Missing(f"{bundle.folder} was compiled by torch {made['torch']}, here is {torch.__version__}; export it again here")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import files, tensorrt_native
+from edgekit import files, machine_code, tensorrt_native
 from edgekit.bundle import Bundle
 from edgekit.errors import Broken, EdgekitError
 from edgekit.execute import Execution
@@ -51,6 +51,7 @@ class TensorRt(Runtime):
         if manifest.details.get("status") != "built" or module not in MODULES:
             status = manifest.details.get("status", "no TensorRT bundle")
             raise EdgekitError(f"{bundle.folder} holds no TensorRT plan (its status is '{status}'); build it on the device, as its README says")
+        machine_code.check(manifest.format, bundle.sha256, bundle.folder)
         if reason := tensorrt_native.why_not(module):
             raise EdgekitError(f"{bundle.folder} cannot be opened: {reason}")
         gpu = tensorrt_native.gpu()

@@ -1,0 +1,35 @@
+"""Bundles whose files are machine code (plans, compiled packages): opened where they were made, or on a person's word."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edgekit.data import cache_folder
+from edgekit.errors import EdgekitError
+
+FORMATS = ("tensorrt", "aotinductor")  # whose graph files are programs: no check of their bytes can say that they are harmless
+TRUST = "EDGEKIT_TRUST"  # set by --trust, so that processes that edgekit starts know it too
+
+
+def remember(format_name: str, manifest_sha256: str) -> None:
+    """Note that this account made a bundle here. Where no note can be kept, --trust will be asked for."""
+    if format_name in FORMATS:
+        try:
+            _note(manifest_sha256).parent.mkdir(parents=True, exist_ok=True)
+            _note(manifest_sha256).touch()
+        except OSError:
+            pass
+
+
+def check(format_name: str, manifest_sha256: str, folder: Path) -> None:
+    """EdgekitError unless the bundle holds no machine code, was made here by this account, or is trusted."""
+    if format_name in FORMATS and os.environ.get(TRUST) != "1" and not _note(manifest_sha256).is_file():
+        raise EdgekitError(
+            f"{folder} holds machine code ({format_name}) that was not made here; make it anew from ONNX, or, if you would run a program of "
+            "whoever made it, say --trust"
+        )
+
+
+def _note(sha256: str) -> Path:
+    return cache_folder() / "made_here" / sha256
