@@ -33,7 +33,7 @@ CPU_SECONDS_EACH = 16  # processor seconds for each second: as many cores may wo
 MEMORY_BYTES = 4 << 30  # address space beyond four times the model: an engine holds it parsed, packed and optimised
 MEMORY_SHARE = 0.8  # of the machine's memory, at most
 LEAST_MEMORY_BYTES = 1 << 30  # Python with ONNX Runtime alone takes 0.3 GB of address space
-MOST_ANSWER_BYTES = 1 << 30  # that it may send back
+MOST_ANSWER_BYTES = 1 << 28  # that it may send back of one call: golden answers are kept in the bundle
 FILE_BYTES = 64 << 20  # that it may write beyond twice the model: what folding gives
 THREADS = 4  # of the engine there: each reserves address space
 

@@ -24,6 +24,7 @@ from edgekit.untrusted_child import HEAD, frame
 
 Arrays = Mapping[str, np.ndarray]
 PIECE = 1 << 20
+NONSENSE = "made the process that ran it answer with nonsense"
 NO_MEMORY = re.compile(r"bad_alloc|ailed to allocate|bfc_arena|Available memory|annot allocate")  # as ONNX Runtime says it
 ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}  # each thread and arena reserves address space
 DEATHS = {
@@ -75,14 +76,19 @@ class Child:
 
     def run(self, values: Arrays) -> dict[str, np.ndarray]:
         """As Engine.run; a process that died of the inputs before is begun anew."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load, save
 
         if self._process is None and self._opened is not None:
             self.open(*self._opened)
         given = save({str(i): np.require(v, requirements="C") for i, v in enumerate(values.values())})
         told, payload = self._ask({"do": "run", "names": list(values)}, given)
-        found = load(payload)
-        return {str(name): found[str(i)] for i, name in enumerate(told["names"])}
+        try:
+            found = load(payload)
+            return {str(name): found[str(i)] for i, name in enumerate(told["names"])}
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            self.close()
+            raise Died(NONSENSE) from None
 
     def close(self) -> None:
         """End the process and all that it began; nothing of it stays."""
@@ -107,7 +113,7 @@ class Child:
         try:
             if self._process is None:
                 self._begin(until)
-            told, back = self._exchange(frame(asked, payload), until)
+            told, back = self._exchange(frame(asked, payload), until, self._files if asked["do"] == "fold" else limits.MOST_ANSWER_BYTES)
         except BaseException:
             self.close()
             raise
@@ -132,7 +138,7 @@ class Child:
             os.set_blocking(pipe.fileno(), False)
         self.no_network = bool(self._exchange(b"", until)[0].get("no_network"))
 
-    def _exchange(self, request: bytes, until: float) -> tuple[dict[str, Any], bytes]:
+    def _exchange(self, request: bytes, until: float, most: int = PIECE) -> tuple[dict[str, Any], bytes]:
         """Write all of the request while reading the answer, so that neither side waits for the other."""
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
@@ -162,9 +168,16 @@ class Child:
                     got += piece
                     if whole == 2 * HEAD and len(got) >= whole:
                         whole += sum(_sizes(got))
+                        if whole > most:
+                            raise Died(f"answers with {whole / 1e9:.2f} GB, more than the {most / 1e9:.2f} GB that are taken")
         told_bytes = _sizes(got)[0]
-        told = json.loads(bytes(got[2 * HEAD : 2 * HEAD + told_bytes]))
-        return told, bytes(got[2 * HEAD + told_bytes : whole])
+        try:
+            told = json.loads(bytes(got[2 * HEAD : 2 * HEAD + told_bytes]))
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):
+            raise Died(NONSENSE)
+        return told, bytes(memoryview(got)[2 * HEAD + told_bytes : whole])
 
     def _death(self) -> Died:
         assert self._process is not None
@@ -185,7 +198,4 @@ class Child:
 
 
 def _sizes(got: bytearray) -> tuple[int, int]:
-    sizes = int.from_bytes(got[:HEAD], "little"), int.from_bytes(got[HEAD : 2 * HEAD], "little")
-    if sum(sizes) > limits.MOST_ANSWER_BYTES + limits.MOST_MODEL_BYTES:
-        raise Died(f"answers with {sum(sizes) / 1e9:.1f} GB, more than is taken")
-    return sizes
+    return int.from_bytes(got[:HEAD], "little"), int.from_bytes(got[HEAD : 2 * HEAD], "little")

@@ -580,3 +580,4 @@ _npz("85 example with objects (pickle)", "no .npz", lambda: _zipped({"x.npy": _n
 _npz("86 example said to be 4 TB", "no .npz", lambda: _zipped({"x.npy": _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,), }")}))
 _npz("87 example that is a zip bomb", "no .npz|bomb|unpack", _bomb)
 _npz("88 example whose header is an expression", "no .npz", lambda: _zipped({"x.npy": _npy("{'descr': __import__('os').mkdir('evil'), 'fortran_order': False, 'shape': (), }")}))
+proto("89 an answer of half a gigabyte", "answers with|memory", lambda: model([node("Expand", ("x", "s"))], [info("x", [1])], [info("y", ["n"])], [array([1 << 27], "s", np.int64)]))
