@@ -9,6 +9,7 @@ MOST_MODEL_BYTES = 2_000_000_000  # a protobuf message cannot be larger; externa
 MOST_DATA_BYTES = 4_000_000_000  # unpacked, of an .npz of samples: all of it is held in memory
 MOST_TEXT_BYTES = 64_000_000  # of a manifest, recipe or table: the largest here has 40 kB, and JSON grows 10 times in memory
 MOST_TEXT_DEPTH = 64  # of JSON and TOML: the deepest here is 9; Python's own readers end at about 1000 with a RecursionError
+MOST_TOML_BYTES = 1_000_000  # the largest here has 6 kB; Python's reader takes time by the square of some things
 MOST_ARCHIVE_MEMBERS = 20_000  # of a zip
 MOST_ARCHIVE_RATIO = 1_100  # unpacked over packed: deflate cannot do more than 1032, so more is a lie about a size
 

@@ -115,7 +115,7 @@ def check_plain(info: os.stat_result, path: Path, most: int, what: str) -> None:
     if not info.st_size:
         raise Broken(f"{path} is empty; get it again")
     if info.st_size > most:
-        raise EdgekitError(f"{path} has {info.st_size / 1e9:.1f} GB, {what} of up to {most / 1e9:.1f} GB is taken")
+        raise EdgekitError(f"{path} has {info.st_size / 1e6:,.0f} MB, {what} of up to {most / 1e6:,.0f} MB is taken")
 
 
 def refuse_file(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from edgekit.errors import Broken, EdgekitError
 from edgekit.plain_text import find_odd, shown
 from edgekit.sniff import read_plain
 
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+DEEP_KEY = re.compile(rf"""(?<![\w"'-])(?:{_PART}){{{limits.MOST_TEXT_DEPTH}}}""")
 LET_GO = "\n\t\u200c\u200d\u00ad\ufeff"  # lines of people; joiners, of which emoji are made
 
 
@@ -28,6 +31,10 @@ def parse_json(raw: bytes | str, where: str, do: str = "get it again") -> Any:
 
 def parse_toml(text: str, where: str) -> Any:
     """The data of a TOML text; EdgekitError, beginning with `where`."""
+    if len(text) > limits.MOST_TOML_BYTES:
+        raise EdgekitError(f"{where}: {len(text):,} characters, {limits.MOST_TOML_BYTES:,} are taken")
+    if DEEP_KEY.search(text):  # Python's reader takes minutes for a key of 100,000 parts
+        raise EdgekitError(f"{where}: a key of more than {limits.MOST_TEXT_DEPTH} tables in one another")
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -30,7 +30,7 @@ def check_wire(raw: bytes, where: str) -> None:
         raise Broken(f"{where} is no ONNX file, or not all of one ({len(raw)} bytes are here); get it again") from None
 
 
-def _walk(raw: memoryview, root: Any, where: str) -> None:
+def _walk(raw: memoryview, root: Any, where: str) -> None:  # noqa: PLR0912 - a call for each field would cost as much as the field
     plans: dict[str, Plan] = {}
     fields = 0
     pending: list[tuple[int, int, Any, int]] = [(0, len(raw), root, 1)]
@@ -44,12 +44,16 @@ def _walk(raw: memoryview, root: Any, where: str) -> None:
             fields += 1
             if fields > limits.MOST_FIELDS:
                 raise EdgekitError(f"{where} has more than {limits.MOST_FIELDS:,} fields, which would fill the memory once parsed; refused")
-            tag, at = _varint(raw, at, end)
+            tag = raw[at]  # nearly always one byte
+            tag, at = (tag, at + 1) if tag < 128 else _varint(raw, at, end)
             number, wire = tag >> 3, tag & 7
             if number in seen:
                 raise Broken(f"{where} says '{plan[number][0]}' twice in one {descriptor.name}: readers differ on which one counts; refused")
             if wire == BYTES:
-                length, at = _varint(raw, at, end)
+                if at >= end:
+                    raise _Cut
+                length = raw[at]
+                length, at = (length, at + 1) if length < 128 else _varint(raw, at, end)
                 if length > end - at:
                     raise _Cut
                 name, kind, inner = plan.get(number, ("", 0, None))

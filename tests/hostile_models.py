@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import pickle
 import struct
@@ -581,3 +582,87 @@ _npz("86 example said to be 4 TB", "no .npz", lambda: _zipped({"x.npy": _npy("{'
 _npz("87 example that is a zip bomb", "no .npz|bomb|unpack", _bomb)
 _npz("88 example whose header is an expression", "no .npz", lambda: _zipped({"x.npy": _npy("{'descr': __import__('os').mkdir('evil'), 'fortran_order': False, 'shape': (), }")}))
 proto("89 an answer of half a gigabyte", "answers with|memory", lambda: model([node("Expand", ("x", "s"))], [info("x", [1])], [info("y", ["n"])], [array([1 << 27], "s", np.int64)]))
+
+
+# --- manifests, recipes, plans of sweeps ---
+def _bundle(name: str, says: str, change: Callable[[dict], object] | None = None, content: bytes | None = None) -> None:
+    def make(folder: Path) -> Path:
+        from toy_bundles import bundle, decay
+
+        from edgekit.program import Phase, Program, value
+        from edgekit.signature import Signature
+
+        model, signature = decay("batch", 2)
+        program = Program((Phase("main", inputs={"x": value("x"), "u": value("u")}, outputs={"u_next": "u_next"}),))
+        made = bundle(folder / "b", {"main": (model, signature)}, Signature(signature.inputs, signature.outputs), program).folder
+        if content is not None:
+            (made / "bundle.json").write_bytes(content)
+        if change is not None:
+            data = json.loads((made / "bundle.json").read_text())
+            changed = change(data)
+            (made / "bundle.json").write_text(json.dumps(changed if isinstance(changed, dict) else data))
+        return made
+
+    case(name, says, verb="verify")(make)
+
+
+_bundle("90a manifest nested 100,000 deep", "nested too deep", content=b"[" * 100_000)
+_bundle("90b manifest nested 200 deep", "more than 64 deep", content=b"[" * 200 + b"]" * 200)
+_bundle("90c manifest with a key twice", "'name' twice", content=b'{"name": 1, "name": 2}')
+_bundle("90d manifest with NaN", "NaN is no number", content=b'{"score": NaN}')
+_bundle("90e manifest in UTF-16", "not JSON", content='{"name": "x"}'.encode("utf-16"))
+_bundle("90f manifest whose name clears the screen", r"'\\x1b\[2Jtoy' has control characters", lambda d: {**d, "name": "\x1b[2Jtoy"})
+_bundle("90g manifest with half a pair", "control characters", content=b'{"name": "\\ud800"}')
+_bundle("90h manifest with a number of 5,000 digits", "not JSON", content=b'{"n": ' + b"9" * 5000 + b"}")
+_bundle("90i file above the bundle", "would lie outside", lambda d: d["files"].update({"../secret.bin": "0" * 64}))
+_bundle("90j file that is not there", "differ from what", lambda d: d["files"].update({"more.bin": "0" * 64}))
+_bundle("90k graph of a size below 0", "has dtype", lambda d: d["signature"]["inputs"][0].update(shape=[-1]))
+
+
+@case("90l manifest that is a FIFO", "no bundle in", verb="verify")
+def _fifo_manifest(folder: Path) -> Path:
+    os.mkfifo(folder / "bundle.json")
+    return folder
+
+
+@case("90m manifest of 100 MB", "has 100 MB, a manifest of up to 64 MB", verb="verify")
+def _large_manifest(folder: Path) -> Path:
+    (folder / "bundle.json").touch()
+    os.truncate(folder / "bundle.json", 100_000_000)
+    return folder
+
+
+@case("90n graph changed to a link", "was changed after|differ", verb="verify")
+def _linked_graph(folder: Path) -> Path:
+    made = CASES["90j file that is not there"].make(folder)
+    data = json.loads((made / "bundle.json").read_text())
+    del data["files"]["more.bin"]
+    (made / "bundle.json").write_text(json.dumps(data))
+    (made / "main.onnx").rename(folder.parent / "main.onnx")
+    (made / "main.onnx").symlink_to(folder.parent / "main.onnx")
+    return made
+
+
+def _toml(name: str, says: str, content: bytes, verb: str) -> None:
+    def make(folder: Path) -> Path:
+        (folder / "m.toml").write_bytes(content)
+        return folder / "m.toml"
+
+    case(name, says, verb=verb)(make)
+
+
+_toml("91a recipe nested without end", "nested too deep|not a TOML", b"a = " + b"[" * 50_000, "train")
+_toml("91b recipe of 100,000 tables in one another", "64 tables in one another", b"a." * 100_000 + b"a = 1", "train")
+_toml("91c recipe with a number of 5,000 digits", "not a TOML", b"a = " + b"9" * 5000, "train")
+_toml("91d recipe that is no text", "no UTF-8", b"\xff\xfe\x00", "train")
+_toml("91e recipe of a family with ANSI", "control characters", b'family = "\\u001b[31mred"', "train")
+_toml("91f sweep nested without end", "nested too deep|not a TOML", b"a = " + b"[" * 50_000, "sweep")
+_toml("91g sweep whose model is a name like a path", "letters, digits", b'[[models]]\nfile = "m.onnx"\nname = "../../up"\n', "sweep")
+case("92 external in the body of a Scan", "outside of the model's folder")(lambda f: _scan(f))  # noqa: PLW0108 - made below
+
+
+def _scan(folder: Path) -> None:
+    secret(folder)
+    body = helper.make_graph([node("Add", ("s", "w"), ("s2",)), node("Identity", ("e",), ("o",))], "body", [info("s", [2]), info("e", [2])], [info("s2", [2]), info("o", [2])], [array([1, 2])])
+    made = model([node("Scan", ("x", "l"), ("y", "all"), body=body, num_scan_inputs=1)], [info("x", [2]), info("l", [3, 2])])
+    external(folder, "../secret.bin", next(a for a in made.graph.node[0].attribute if a.name == "body").g.initializer[0], made)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import program_fixture
 import pytest
 
@@ -100,3 +102,18 @@ def test_a_folder_that_is_there_is_left_alone(small_run: Path, tmp_path: Path):
     with pytest.raises(EdgekitError, match="is there already"):
         embed(bundle, tmp_path / "mine")
     assert (tmp_path / "mine" / "file").read_text() == "x"
+
+
+def test_names_of_a_stranger_stay_names_in_the_code(tmp_path: Path):
+    from toy_bundles import bundle, graph, tensor
+
+    from edgekit.program import Phase, Program, value
+
+    evil = 'x"); system("touch pwned"); ("\\ @OUTPUT@ %n'
+    model = graph((tensor(evil, 2),), (tensor("y", 2),), [onnx.helper.make_node("Neg", [evil], ["y"])])
+    made = bundle(tmp_path / "b", {"main": model}, model[1], Program((Phase("main", inputs={evil: value(evil)}, outputs={"y": "y"}),)))
+    embed(made, tmp_path / "app")
+    code = (tmp_path / "app" / "main.cpp").read_text()
+    literals = [m[1] for m in re.finditer(r'"((?:[^"\\\n]|\\.)*)"', code)]
+    assert re.sub(r"\\(.)", r"\1", next(t for t in literals if "pwned" in t)) == f"{evil}.npy"
+    assert "system(" not in re.sub(r'"((?:[^"\\\n]|\\.)*)"', "", code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from edgekit import files
 from edgekit.bundle import EVIDENCE, Bundle
 from edgekit.cpp_sources import json_include, sources
 from edgekit.errors import EdgekitError
+from edgekit.plain_text import shown
 from edgekit.program import Feed
 
 TEMPLATES = Path(__file__).parent
@@ -43,17 +45,18 @@ def _texts(bundle: Bundle, rate_hz: int) -> dict[str, str]:
     feed = detector_feed(bundle)
     signature = bundle.manifest.signature
     values = {
-        "NAME": "".join(c if c.isalnum() else "_" for c in bundle.manifest.name) or "app",
+        "NAME": re.sub(r"[^A-Za-z0-9_]", "_", bundle.manifest.name) or "app",
         "OPENVINO": "ON" if bundle.manifest.format == "openvino" else "OFF",
         "INPUT": signature.inputs[0].name, "OUTPUT": signature.outputs[0].name,
-        "TASK": f', "{bundle.task}"' if bundle.task else "", "HOP": str(feed.hop if feed else 0), "RATE": str(rate_hz),
+        "HOP": str(feed.hop if feed else 0), "RATE": str(rate_hz),
         "USAGE": "speech.wav" if feed else " ".join(f"{t.name}.npy" for t in signature.inputs),
         "TAKES": "; ".join(f"`{t.name}` {t.dtype} {list(t.shape)}" for t in signature.inputs),
         "GIVES": "; ".join(f"`{t.name}` {t.dtype} {list(t.shape)}" for t in signature.outputs),
     }  # fmt: skip
     kind = "detector" if feed else "plain"
-    return {name: _filled(template, values) for name, template in
-            (("CMakeLists.txt", "CMakeLists.txt.in"), ("main.cpp", f"{kind}.cpp.in"), ("README.md", "README.md.in"))}  # fmt: skip
+    code = {**values, "TASK": f', "{_literal(bundle.task)}"' if bundle.task else "", **{n: _literal(values[n]) for n in ("INPUT", "OUTPUT", "USAGE")}}
+    return {"CMakeLists.txt": _filled("CMakeLists.txt.in", values), "main.cpp": _filled(f"{kind}.cpp.in", code),
+            "README.md": _filled("README.md.in", {n: shown(v, 1000) for n, v in values.items()})}  # fmt: skip
 
 
 def detector_feed(bundle: Bundle) -> Feed | None:
@@ -69,7 +72,9 @@ def detector_feed(bundle: Bundle) -> Feed | None:
 
 
 def _filled(template: str, values: dict[str, str]) -> str:
-    text = (TEMPLATES / template).read_text()
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", value)
-    return text
+    return re.sub(r"@([A-Z]+)@", lambda found: values[found[1]], (TEMPLATES / template).read_text())  # once: values are not looked through
+
+
+def _literal(text: str) -> str:
+    """The inside of a C++ string: a name of a stranger's tensor must not end it."""
+    return "".join(f"\\{c}" if c in '"\\' else c if c.isprintable() else "".join(f"\\{b:03o}" for b in c.encode()) for c in text)
