@@ -21,6 +21,7 @@ MANIFEST = "bundle.json"
 EVIDENCE = "evidence"  # what was found out about the bundle later: verifications, measurements; not part of its hash
 FORMAT_VERSION = 4  # docs/bundle-format.md
 TASK_NAME = re.compile(r"[a-z]+(-[a-z]+)*", re.ASCII)  # letters and hyphens: golden-NAME-2.safetensors is the second one of NAME
+GRAPH_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)  # calibrators and exporters write NAME.onnx into a folder of theirs
 ANY_GOLDEN = re.compile(r"golden(-[a-z-]+)?(-[2-9])?\.safetensors", re.ASCII)
 
 
@@ -157,7 +158,9 @@ def read_manifest(data: Any, where: str) -> Manifest:
             "export it again, or use the edgekit that made it"
         )
     manifest: Manifest = read(Manifest, data, where, _READERS)
-    for graph in manifest.graphs.values():
+    for name, graph in manifest.graphs.items():
+        if not GRAPH_NAME.fullmatch(name):
+            raise Broken(f"{where}: the graph '{name}' must be named by letters, digits, '_', '-' and '.', since files are called so")
         if graph.file not in manifest.files:
             raise Broken(f"{where}: the graph file '{graph.file}' is not listed in 'files'")
     _check_tasks(manifest, where)

@@ -619,6 +619,10 @@ _bundle("90j file that is not there", "differ from what", lambda d: d["files"].u
 _bundle("90k graph of a size below 0", "has dtype", lambda d: d["signature"]["inputs"][0].update(shape=[-1]))
 
 
+_bundle("90o graph named like a path", "must be named by letters",
+        lambda d: {**d, "graphs": {"../../up": d["graphs"]["main"]}})
+
+
 @case("90l manifest that is a FIFO", "no bundle in", verb="verify")
 def _fifo_manifest(folder: Path) -> Path:
     os.mkfifo(folder / "bundle.json")

@@ -21,6 +21,7 @@ from edgekit.intake import Wishes
 from edgekit.untrusted_process import Child
 
 ROOT = Path(__file__).parent.parent
+MOST_MB = 1700  # what a child of EDGEKIT_UNTRUSTED_MB=1500 may take, and what is read here
 ODD = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 
 
@@ -71,7 +72,7 @@ def test_a_hostile_file_is_one_clear_line_and_nothing_more(
     assert re.search(case.says, said), said
     assert sorted(p for p in tmp_path.rglob("*")) == there, "something was left behind"
     assert children() == before, "a process was left"
-    assert peak_mb() - memory < limits.memory_bytes(0) / 1e6
+    assert peak_mb() - memory < MOST_MB
 
 
 def test_the_table_is_whole_and_there_are_more():
