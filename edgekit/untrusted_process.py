@@ -56,7 +56,6 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._errors: IO[bytes] | None = None
-        self._opened: tuple[bytes, bool] | None = None
         self._wasted_s = 0.0  # by questions that were refused: golden inputs of other sizes are tried, but not for ever
         self.no_network: bool | None = None  # once it has begun
 
@@ -70,17 +69,13 @@ class Child:
 
     def open(self, model: bytes, fast: bool) -> None:
         """As Engine.open."""
-        self._opened = None
         self._ask({"do": "open", "fast": fast}, model)
-        self._opened = (model, fast)
 
     def run(self, values: Arrays) -> dict[str, np.ndarray]:
-        """As Engine.run; a process that died of the inputs before is begun anew."""
+        """As Engine.run."""
         from safetensors import SafetensorError
         from safetensors.numpy import load, save
 
-        if self._process is None and self._opened is not None:
-            self.open(*self._opened)
         given = save({str(i): np.require(v, requirements="C") for i, v in enumerate(values.values())})
         told, payload = self._ask({"do": "run", "names": list(values)}, given)
         try:
@@ -108,11 +103,11 @@ class Child:
         self._errors = self._folder = None
 
     def _ask(self, asked: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
-        begun = time.monotonic()
-        until = begun + limits.seconds() - self._wasted_s
         try:
             if self._process is None:
-                self._begin(until)
+                self._begin()
+            begun = time.monotonic()
+            until = begun + limits.seconds() - self._wasted_s
             told, back = self._exchange(frame(asked, payload), until, self._files if asked["do"] == "fold" else limits.MOST_ANSWER_BYTES)
         except BaseException:
             self.close()
@@ -123,7 +118,7 @@ class Child:
         said = one_line(told["refused"], 400)
         raise Refused(self._no_memory() if said == "memory" else f"{self._no_memory()}: {said}" if NO_MEMORY.search(said) else said)
 
-    def _begin(self, until: float) -> None:
+    def _begin(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="edgekit-untrusted-")
         self._errors = tempfile.TemporaryFile(dir=self._folder.name)  # noqa: SIM115 - closed by close
         cpu_s = int(limits.seconds() * limits.CPU_SECONDS_EACH) + 60
@@ -136,7 +131,7 @@ class Child:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
-        self.no_network = bool(self._exchange(b"", until)[0].get("no_network"))
+        self.no_network = bool(self._exchange(b"", time.monotonic() + limits.START_SECONDS)[0].get("no_network"))
 
     def _exchange(self, request: bytes, until: float, most: int = PIECE) -> tuple[dict[str, Any], bytes]:
         """Write all of the request while reading the answer, so that neither side waits for the other."""
