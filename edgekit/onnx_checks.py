@@ -22,7 +22,7 @@ RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "Random
 
 
 def check_proto(proto: Any, where: str) -> None:
-    """All of it, the cheapest first. EdgekitError, in one sentence."""
+    """All but values of tensors, the cheapest first. EdgekitError, in one sentence."""
     if not proto.graph.node or not proto.graph.output:
         raise Broken(f"{where} holds no graph with nodes and outputs; it is no ONNX model, or not all of one")
     if len(proto.training_info):
@@ -32,11 +32,10 @@ def check_proto(proto: Any, where: str) -> None:
     _check_functions(proto, where)
     _check_operators(proto, opset, where)
     _check_values(proto, where)
-    check_tensors(proto, where)
 
 
 def check_filled(proto: Any, where: str) -> None:
-    """What needs the values of all tensors, those of other files as well."""
+    """What needs the values of all tensors, those of other files among them."""
     check_tensors(proto, where)
     _check_scales(proto, where)
 

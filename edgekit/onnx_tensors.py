@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -139,11 +140,13 @@ def _has_nan(t: Any) -> bool:
         return bool(np.isnan(values.min()))  # min takes no memory, and keeps what is not a number
 
 
-def take_in_data(path: Path, proto: Any) -> None:
-    """Read data that lies in other files into the model: only plain files below the model's own folder, links resolved first."""
+def take_in_data(path: Path, proto: Any) -> str:
+    """Read data that lies in other files into the model: only plain files below the model's own folder, links resolved first.
+
+    Returns the SHA-256 of all that was read; empty when it was nothing."""
     real = Path(os.path.realpath(path))
     roots = list(dict.fromkeys((Path(os.path.realpath(path.parent)), real.parent)))  # two where the model itself is a link, as in a cache
-    total = 0
+    total, digest = 0, hashlib.sha256()
     for t in tensors(proto):
         if t.data_location != 1:
             continue
@@ -158,8 +161,10 @@ def take_in_data(path: Path, proto: Any) -> None:
         if length != need or total > limits.MOST_MODEL_BYTES:
             raise Broken(f"{path}: '{shown(t.name)}' takes {need:,} bytes, but its data in '{shown(name)}' has other bounds ({length:,})")
         t.raw_data = _part(roots, name, offset, length, said)
+        digest.update(t.raw_data)
         del t.external_data[:]
         t.data_location = 0
+    return digest.hexdigest() if total else ""
 
 
 def _number(text: str, said: str) -> int:

@@ -23,16 +23,17 @@ from edgekit.wire import check_wire
 
 
 def read_model(path: Path) -> tuple[str, Any]:
-    """(SHA-256 of the file, the parsed model with the data of other files in it), or EdgekitError. Nothing native has run it yet."""
+    """(SHA-256 of the file and what it takes of others, the parsed model with that in it), or EdgekitError. Nothing native has run it yet."""
     raw = read_plain(path, limits.MOST_MODEL_BYTES, "an ONNX file")
     kind = kind_of(raw)
     if kind:
         raise Broken(f"{path} is no ONNX file: it is {kind}")
-    proto = parsed(raw, str(path))
+    proto, sha256 = parsed(raw, str(path)), hashlib.sha256(raw).hexdigest()
+    del raw  # up to 2 GB
     check_proto(proto, str(path))
-    take_in_data(path, proto)
+    taken = take_in_data(path, proto)
     check_filled(proto, str(path))
-    return hashlib.sha256(raw).hexdigest(), proto
+    return hashlib.sha256(f"{sha256} {taken}".encode()).hexdigest() if taken else sha256, proto
 
 
 def parsed(raw: bytes, where: str) -> Any:

@@ -170,3 +170,12 @@ def test_trust_leaves_out_the_child_and_nothing_else(tmp_path: Path, monkeypatch
     save(tmp_path, weighted(array([1, np.nan])))
     with pytest.raises(EdgekitError, match="not numbers"):
         intake.read(str(tmp_path / "m.onnx"), Wishes(trust=True))
+
+
+def test_other_data_is_another_model(tmp_path: Path):
+    found = set()
+    for values in ([1, 2], [3, 4]):
+        external(tmp_path, "w.bin")
+        (tmp_path / "w.bin").write_bytes(np.float32(values).tobytes())
+        found.add(untrusted.read_model(tmp_path / "m.onnx")[0])
+    assert len(found) == 2
