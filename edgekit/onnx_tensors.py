@@ -90,7 +90,7 @@ def bytes_of(t: Any, where: str) -> int:
         raise Broken(f"{where}: '{shown(t.name)}' is of type {kind}, {known}; refused")
     if len(t.dims) > limits.MOST_RANK or any(n < 0 for n in t.dims):
         raise Broken(f"{where}: '{shown(t.name)}' has the dimensions {list(t.dims)[:8]}, which cannot be; refused")
-    need = (math.prod(t.dims) * BITS[kind] + 7) // 8
+    need: int = (math.prod(t.dims) * BITS[kind] + 7) // 8
     if need > limits.MOST_MODEL_BYTES:
         raise Broken(f"{where}: '{shown(t.name)}' is {list(t.dims)[:8]}, which would take {need:.3g} bytes; models up to 2 GB are taken")
     return need

@@ -441,6 +441,7 @@ proto("37e free dimension with a line end", "control characters", lambda: model(
 proto("37f domain with ANSI", "control characters", lambda: model([helper.make_node("F", ["x"], ["y"], domain="\x1b[2J")]))
 proto("37g name that is no UTF-8", "no UTF-8", lambda: model([node("Relu", name="QQQQ")]).SerializeToString().replace(b"QQQQ", b"\xff\xfeQ\xd8"))
 proto("37h doc string of 2 MB", "2,000,000 characters", lambda: model([node("Relu", doc_string="d" * 2_000_000)]))
+case("37i file name with ANSI", r"\\x1b\[2Jm\.onnx")(lambda folder: (folder / "\x1b[2Jm.onnx"))
 proto("38 Gather out of range", "fails on the golden inputs", lambda: model([node("Gather", ("w", "i"))], [info("i", [1], INT64)], [info("y", ["a"])], [array([], "w")]))
 proto("39a two -1 in Reshape", "no valid ONNX|fails|does not run", lambda: model([node("Reshape", ("x", "s"))], outputs=[info("y", None)], weights=[array([-1, -1], "s", np.int64)]))
 proto("39b stride 0", "no valid ONNX|fails|does not run", lambda: model([node("MaxPool", kernel_shape=[1], strides=[0])], [info("x", [1, 1, 4])], [info("y", [1, 1, "n"])]))
