@@ -66,7 +66,7 @@ def load_tensors(path: Path) -> dict[str, np.ndarray]:
 
     try:
         return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError) as error:  # the last two for types that numpy has not, such as float8
         raise Broken(f"{path}: not a safetensors file ({error})") from None
 
 

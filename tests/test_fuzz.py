@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import struct
+import zipfile
+from pathlib import Path
+
 import fuzz_python
 import pytest
+
+from edgekit import untrusted_archive
+from edgekit.bundle import Golden
+from edgekit.errors import EdgekitError
 
 
 @pytest.mark.parametrize("name", list(fuzz_python.TARGETS))
@@ -20,3 +29,20 @@ def test_the_fuzzer_finds_what_it_looks_for(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setitem(fuzz_python.TARGETS, "fragile", lambda _: fuzz_python.Target(fragile, (b"abcd",)))
     assert list(fuzz_python.fuzz("fragile", 50).kinds) and all(k.startswith("KeyError") for k in fuzz_python.fuzz("fragile", 50).kinds)
+
+
+def test_numbers_that_numpy_has_not_are_one_sentence(tmp_path: Path):
+    """Found by fuzzing: float8 in a safetensors file was an AttributeError of numpy."""
+    header = json.dumps({"inputs/x": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    (tmp_path / "g.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(2))
+    with pytest.raises(EdgekitError, match="not a safetensors file"):
+        Golden.load(tmp_path / "g.safetensors")
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f4', \0", b'{"""', b"{'descr': '<f4', 'fortran_order': False, 'shape': (2L,), }"])
+def test_headers_that_are_half_python_are_one_sentence(tmp_path: Path, header: bytes):
+    """Found by fuzzing: numpy's own reader raised TokenError, or warned of Python 2."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as packed:
+        packed.writestr("x.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(8))
+    with pytest.raises(EdgekitError, match=r"is no \.npz of arrays"):
+        untrusted_archive.read_npz(tmp_path / "x.npz")
