@@ -22,6 +22,7 @@ Method = Literal["minmax", "percentile", "entropy"]
 # Of onnxruntime's calibrators. Never "distribution": it gives chance level on small networks.
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy")
 PERCENTILE = 99.99  # of the values, what is cut being cut in halves at both ends; onnxruntime's own 99.999 clips nothing on a few hundred samples
+STEPS = 255  # of 8 bits
 AT_ONCE = 16  # calls whose activations are held in memory together; the calibrators keep all that they are given at once
 
 
@@ -216,8 +217,11 @@ def quantised(model: Any, ranges: Any, choice: Choice) -> Any:
 
 
 def clip_rates(model: Any, ranges: Any, batches: Iterable[Arrays], most: int = 20) -> dict[str, float]:
-    """Share of the values of each activation outside of its range, the worst `most` tensors first."""
-    bounds = {n: tuple(float(np.asarray(x).reshape(-1)[0]) for x in r.range_value) for n, r in ranges.items()}
+    """Share of the values of each activation outside of its range, the worst `most` tensors first.
+
+    Within half a step of its ends a value is rounded no worse than inside; histograms end ranges up to a bin early."""
+    ends = {n: tuple(float(np.asarray(x).reshape(-1)[0]) for x in r.range_value) for n, r in ranges.items()}
+    bounds = {n: (low - (high - low) / STEPS / 2, high + (high - low) / STEPS / 2) for n, (low, high) in ends.items()}
     halved = {n.input[0] for n in model.graph.node if n.op_type in ("Relu", "Clip")}  # their range is that of what follows
     names = [n for n in bounds if n not in halved]
     outside, seen = dict.fromkeys(names, 0), dict.fromkeys(names, 0)

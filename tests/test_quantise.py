@@ -326,3 +326,15 @@ def test_a_network_of_several_steps_in_int8_runs_in_openvino_with_its_states_out
     made = flow.export(small_run / "train" / "t4", "openvino:int8", tmp_path / "t4")
     found = examine.verify(made, "openvino", 0)
     assert found.passed and found.sqnr_db is not None and found.sqnr_db > 10
+
+
+def test_what_lies_within_half_a_step_of_a_range_is_not_outside_of_it():
+    from onnx import TensorProto, helper
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [4]) for n in ("x", "y")]
+    model = helper.make_model(helper.make_graph([helper.make_node("Neg", ["x"], ["y"], name="n")], "g", value[:1], value[1:]))
+    ends = {"x": (np.float32(0), np.float32(1)), "y": (np.float32(-1), np.float32(0))}
+    ranges = TensorsData(CalibrationMethod.MinMax, {n: (np.asarray(lo), np.asarray(hi)) for n, (lo, hi) in ends.items()})
+    found = qdq.clip_rates(model, ranges, [{"x": np.array([0.5, 1.0, 1.0 + 0.4 / 255, 1.0 + 0.6 / 255], np.float32)}])
+    assert found == {"x": 0.25, "y": 0.25}
