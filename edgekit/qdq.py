@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +68,30 @@ def prepared(model: bytes) -> Any:
         raise EdgekitError(f"weights quantised by channel need opset 13, the model has {standard[0].version}; export it with a newer one")
     made = onnx.shape_inference.infer_shapes(made)
     _depthwise_pools(made.graph)
+    _tell_shared_constants_apart(made.graph)
     taken: set[str] = set()
     for i, node in enumerate(made.graph.node):
         if not node.name or node.name in taken:
             node.name = f"{node.op_type}_{i}"
         taken.add(node.name)
     return made
+
+
+def _tell_shared_constants_apart(graph: Any) -> None:
+    """Constants that several nodes take get a name that can be added to: onnxruntime's quantiser copies a shared bias and calls the copies of
+    'val_4' val_41, val_42, ..., which are tensors of their own where torch exported. What is said of tensors that were folded away goes too."""
+    uses = Counter(t for n in graph.node for t in set(n.input))
+    inside = {t for n in graph.node for a in n.attribute for g in (a.g, *a.graphs) for m in g.node for t in m.input}
+    kept = inside.union(v.name for v in (*graph.input, *graph.output))
+    new = {t.name: f"{t.name}_shared_" for t in graph.initializer if uses[t.name] > 1 and t.name not in kept}
+    for constant in graph.initializer:
+        constant.name = new.get(constant.name, constant.name)
+    for node in graph.node:
+        node.input[:] = [new.get(t, t) for t in node.input]
+    there = {t for n in graph.node for t in (*n.input, *n.output)}
+    told = [v for v in graph.value_info if v.name in there]
+    del graph.value_info[:]
+    graph.value_info.extend(told)
 
 
 def _depthwise_pools(graph: Any) -> None:
