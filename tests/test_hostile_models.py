@@ -15,7 +15,7 @@ import onnx
 import pytest
 from hostile_models import CASES, Case, array, external, model, node, save, secret, weighted
 
-from edgekit import cli, intake, limits, untrusted
+from edgekit import cli, intake, limits, machine_code, untrusted
 from edgekit.errors import EdgekitError
 from edgekit.intake import Wishes
 from edgekit.untrusted_process import Child
@@ -179,3 +179,19 @@ def test_other_data_is_another_model(tmp_path: Path):
         (tmp_path / "w.bin").write_bytes(np.float32(values).tobytes())
         found.add(untrusted.read_model(tmp_path / "m.onnx")[0])
     assert len(found) == 2
+
+
+def test_machine_code_is_opened_where_it_was_made_or_on_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("EDGEKIT_TRUST", raising=False)
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "mine"))
+    made = tmp_path  # any folder
+    machine_code.check("onnx", "0" * 64, made)
+    with pytest.raises(EdgekitError, match="holds machine code .tensorrt. that was not made here.*--trust"):
+        machine_code.check("tensorrt", "0" * 64, made)
+    machine_code.remember("tensorrt", "0" * 64)
+    machine_code.check("tensorrt", "0" * 64, made)
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "other"))
+    with pytest.raises(EdgekitError, match="not made here"):
+        machine_code.check("tensorrt", "0" * 64, made)
+    monkeypatch.setenv("EDGEKIT_TRUST", "1")
+    machine_code.check("tensorrt", "0" * 64, made)
