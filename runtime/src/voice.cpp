@@ -17,7 +17,7 @@ Status no_model(const Bundle& bundle) {
 
 }  // namespace
 
-Result<Tensors> parse_voice(const BundleData& data, std::string_view bytes, const std::string& where) {
+Result<Tensors> parse_voice(const BundleData& data, const std::vector<Port>& wanted, std::string_view bytes, const std::string& where) {
   Facts facts;
   auto tensors = parse_safetensors(bytes, where, &facts);
   if (!tensors) return tensors.status();
@@ -27,20 +27,15 @@ Result<Tensors> parse_voice(const BundleData& data, std::string_view bytes, cons
     return Status(where + " is a voice of another model (checkpoint " + of.substr(0, 12) + ") than '" + data.name + "' (checkpoint " +
                   data.checkpoint_sha256.substr(0, 12) + "); make it again with this bundle: --make-voice FILE.wav");
   }
-  std::size_t made = 0;
-  for (const auto& [name, inner] : data.prepares) {
-    (void)name;
-    for (const Port& output : inner.data()->outputs) {
-      const auto value = tensors->find(output.name);
-      if (value == tensors->end()) return Status(where + " lacks '" + output.name + "', which the preparation makes; make it again");
-      if (!fits(output, value->second.view())) {
-        return Status("'" + output.name + "' must be " + name_of(output.dtype) + " " + text_of(output.shape) + ", but " + where + " holds " +
-                      name_of(value->second.dtype()) + " " + text_of(value->second.shape()));
-      }
-      ++made;
+  for (const Port& output : wanted) {
+    const auto value = tensors->find(output.name);
+    if (value == tensors->end()) return Status(where + " lacks '" + output.name + "', which the preparation makes; make it again");
+    if (!fits(output, value->second.view())) {
+      return Status("'" + output.name + "' must be " + name_of(output.dtype) + " " + text_of(output.shape) + ", but " + where + " holds " +
+                    name_of(value->second.dtype()) + " " + text_of(value->second.shape()));
     }
   }
-  if (made != tensors->size()) return Status(where + " holds more than the preparations make; make it again");
+  if (wanted.size() != tensors->size()) return Status(where + " holds more than the preparations make; make it again");
   return tensors;
 }
 
@@ -50,7 +45,12 @@ Result<Tensors> read_voice(const Bundle& bundle, const std::string& path) {
   if (data.checkpoint_sha256.empty()) return no_model(bundle);
   auto bytes = read_file(path);
   if (!bytes) return bytes.status();
-  return parse_voice(data, *bytes, path);
+  std::vector<Port> wanted;
+  for (const auto& [name, inner] : data.prepares) {
+    (void)name;
+    wanted.insert(wanted.end(), inner.data()->outputs.begin(), inner.data()->outputs.end());
+  }
+  return parse_voice(data, wanted, *bytes, path);
 }
 
 Status write_voice(const Bundle& bundle, const std::string& path, const Tensors& made) {

@@ -8,6 +8,7 @@
 
 namespace edgekit {
 
-Result<Tensors> parse_voice(const BundleData& data, std::string_view bytes, const std::string& where);
+// wanted: what the preparations of the bundle make.
+Result<Tensors> parse_voice(const BundleData& data, const std::vector<Port>& wanted, std::string_view bytes, const std::string& where);
 
 }  // namespace edgekit
