@@ -1,6 +1,6 @@
 """Fuzz the readers of the C++ runtime under AddressSanitizer and UndefinedBehaviorSanitizer; one row a target in benchmarks/fuzz_cpp.json.
 
-    python benchmarks/fuzz_cpp.py [--runs 1000000] [--targets npy wav] [--build FOLDER]
+    python benchmarks/fuzz_cpp.py [--runs 1000000] [--seconds 600] [--targets npy wav] [--programs FOLDER]
 
 Needs clang with libFuzzer. Each target begins with the committed seeds in a folder of its own; a target that is run again replaces its row.
 """
@@ -24,7 +24,8 @@ ROOT = Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "fuzz_cpp.json"
 FUZZ = ROOT / "runtime" / "fuzz"
 TARGETS = ("wav", "npy", "voice", "json", "safetensors", "manifest", "program")
-OPTIONS = ("-max_len=4096", "-rss_limit_mb=1024", "-timeout=10", "-print_final_stats=1", "-print_pcs=0")
+# Seconds of the wall clock for one input: on a machine whose cores are shared, 10 went by while the process waited for its turn.
+OPTIONS = ("-max_len=4096", "-rss_limit_mb=1024", "-timeout=60", "-print_final_stats=1", "-print_pcs=0")
 # What was found, by fuzzing or by reading the code as an attacker, and what became of it.
 FINDINGS = json.loads((FUZZ / "findings.json").read_text()) if (FUZZ / "findings.json").is_file() else []
 
@@ -44,7 +45,7 @@ def built(folder: Path) -> Path:
     return folder / "fuzz"
 
 
-def fuzzed(program: Path, target: str, runs: int, work: Path) -> dict[str, Any]:
+def fuzzed(program: Path, target: str, options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """One row: executions, seconds, coverage, and the file that it ended with, if any."""
     corpus = work / target
     shutil.copytree(FUZZ / "corpus" / target, corpus)
@@ -52,7 +53,7 @@ def fuzzed(program: Path, target: str, runs: int, work: Path) -> dict[str, Any]:
     start, cpu = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     # Short stacks of allocations: long ones take a third of the time and are needed for nothing but reading a report.
     env = {**os.environ, "ASAN_OPTIONS": "malloc_context_size=2"}
-    done = subprocess.run([str(program), f"-runs={runs}", *OPTIONS, *dictionary, f"-artifact_prefix={work}/found-{target}-", str(corpus)],
+    done = subprocess.run([str(program), f"-runs={options.runs}", f"-max_total_time={options.seconds}", *OPTIONS, *dictionary, f"-artifact_prefix={work}/found-{target}-", str(corpus)],
                           capture_output=True, text=True, errors="replace", check=False, env=env)  # fmt: skip
     said = done.stderr
 
@@ -73,14 +74,15 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
-    parser.add_argument("--build", type=Path, help="a folder that is kept, so that the next call compiles nothing")
+    parser.add_argument("--seconds", type=int, default=0, help="end each target after so long, whatever --runs says")
+    parser.add_argument("--programs", type=Path, help="a folder of targets that are built already")
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="edgekit-fuzz-") as temporary:
         work = Path(temporary)
-        programs = built(options.build or work / "build")
+        programs = options.programs or built(work / "build")
         compiler = subprocess.run(["clang++", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
         for target in options.targets:
-            row = fuzzed(programs / f"fuzz-{target}", target, options.runs, work)
+            row = fuzzed(programs / f"fuzz-{target}", target, options, work)
             old = json.loads(OUT.read_text())["rows"] if OUT.is_file() else []
             rows = [r for r in old if r["target"] != target] + [row]
             OUT.write_text(json.dumps({

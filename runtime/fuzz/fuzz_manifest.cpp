@@ -1,13 +1,14 @@
 // bundle.json: what is taken is checked as a whole program, without any tensors.
-#include "json_mutator.hpp"
 #include "manifest_file.hpp"
 #include "program_check.hpp"
-
-using namespace edgekit;
+#include "target.hpp"
 
 #ifdef EDGEKIT_FUZZ
+#include "json_mutator.hpp"
 EDGEKIT_MUTATES_JSON
 #endif
+
+using namespace edgekit;
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 MOST_BYTES = 4000  # of a seed: libFuzzer is told to stay below 4096
+WITH_TASKS_BYTES = 2000  # of a manifest: above it, tasks are left out, since time goes with length
 KINDS = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64"}
 
 
@@ -34,7 +35,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
         for port in graph["inputs"] + graph["outputs"]:
             port["meaning"] = ""
         graph["probes"] = graph["probes"][:2]
-    while data["tasks"] and len(short(data)) > MOST_BYTES - 500:
+    while data["tasks"] and len(short(data)) > WITH_TASKS_BYTES:
         gone = data["tasks"].popitem()[0]
         data["files"] = {n: h for n, h in data["files"].items() if f"golden-{gone}" not in n}
     return data
@@ -51,6 +52,37 @@ def tensors_of(folder: Path, program: str) -> dict[str, Any]:
     with safe_open(folder / "tensors.safetensors", "numpy") as f:
         slices = {name: f.get_slice(name) for name in f.keys() if f'"{name}"' in program}  # noqa: SIM118
         return {name: [KINDS[s.get_dtype()], s.get_shape()] for name, s in slices.items()}
+
+
+def made_up() -> dict[str, Any]:
+    """A manifest of what the bundles above have little of: every operation, noise of both kinds, a stream between phases, a task."""
+
+    def port(name: str, *shape: object, dtype: str = "float32", **more: object) -> dict[str, Any]:
+        return {"name": name, "dtype": dtype, "shape": list(shape), "meaning": "", **more}
+
+    def phase(**more: object) -> dict[str, Any]:
+        return {"run": "once", "steps": 1, "graph": "g", "states": {}, "inputs": {}, "outputs": {}, "carry": {}, "epilogue": [], "collect": {}, **more}
+
+    value, noise = {"value": "x"}, {"noise": "normal", "id": 1, "calls": 0}
+    affine = {"op": "affine", "terms": [{"of": value, "by": 0.5}, {"of": noise, "by": {"row": "k"}}, {"of": value, "by": {"tensor": "t"}}], "to": "x"}
+    clamp, argmax = {"op": "clamp", "of": value, "low": -1.0, "high": 1.0, "to": "x"}, {"op": "argmax", "of": value, "axis": -1, "to": "c"}
+    state = {"x": {"dtype": "float32", "shape": ["n", 3], "initial": {"noise": "uniform", "id": 2, "calls": 0}}}
+    steps = phase(run="steps", steps=2, states=state, inputs={"a": value}, carry={"b": "x"}, epilogue=[affine, clamp, argmax], collect={"all": "x"})
+    stream = {"run": "stream", "feeds": {"s": {"axis": 1, "window": 3, "hop": 2}, "i": {"axis": 1, "window": None, "hop": None}}, "tail": "pad",
+              "states": {"h": {"dtype": "float32", "shape": ["n", 3], "initial": {"zeros": True}}},
+              "phases": [phase(inputs={"a": {"value": "s"}}, outputs={"b": "y"}), phase(inputs={"a": {"value": "h"}}, carry={"b": "h"})],
+              "joins": {"y": {"axis": 1, "how": "concat", "delay": 1}}}  # fmt: skip
+    allowed = {"output_max_abs": {"y": 1e-3}, "near_threshold": 0, "score_drop": 0, "exact": False, "sqnr_db": {}, "same_share": {}}
+    inputs = [port("s", "n", "t", rate_hz=8), port("i", "n", "t", 1, dtype="int32", categories=[3], words=[["a", "b", "c"]])]
+    task = {"signature": {"inputs": [port("o", "n", 3)], "outputs": [port("all", 2, "n", 3), port("c", "n", dtype="int64")]},
+            "program": {"seed": 1, "phases": [steps]}, "allowed": allowed | {"same_share": {"c": 0.5}}}  # fmt: skip
+    return {
+        "format_version": 4, "name": "m", "format": "onnx", "variant": "", "precision": "f32",
+        "signature": {"inputs": inputs, "outputs": [port("y", "n", "u"), port("h", "n", 3)]},
+        "graphs": {"g": {"file": "g", "inputs": [port("a", "n", 3)], "outputs": [port("b", "n", 3)], "probes": []}},
+        "program": {"seed": 0, "phases": [stream]}, "golden": {}, "model": None, "allowed": allowed, "lineage": {}, "details": {}, "prepares": [],
+        "task": "own", "tasks": {"other": task}, "files": {"g": "0", "golden-other.safetensors": "0"},
+    }  # fmt: skip
 
 
 def npy(value: np.ndarray, version: tuple[int, int] | None = None) -> bytes:
@@ -103,6 +135,12 @@ def main(words: list[str]) -> int:
         seeds["manifest"][name] = short(manifest)
         whole = short({"manifest": manifest, "tensors": tensors_of(folder, short(manifest).decode())})
         seeds["program"][name] = whole
+    seeds["manifest"]["made_up"] = short(made_up())
+    for own in (True, False):  # its stream, and its task as a program of its own
+        data = made_up()
+        if not own:
+            data |= data["tasks"].pop("other") | {"task": ""}
+        seeds["program"][f"made_up{'' if own else '_steps'}"] = short({"manifest": data, "tensors": {"k": ["float32", [2, 1]], "t": ["float32", [3]]}})
     for target, files in seeds.items():
         (options.out / target).mkdir(parents=True, exist_ok=True)
         for name, data in files.items():

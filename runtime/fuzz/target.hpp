@@ -25,11 +25,13 @@ namespace edgekit::fuzz {
 
 inline std::string_view text(const std::uint8_t* data, std::size_t size) { return {reinterpret_cast<const char*>(data), size}; }
 
-// A refusal has a sentence, and what is printed of it is one line without control characters.
+// A refusal has a sentence, and what is printed of it is one line without control characters. EDGEKIT_FUZZ_SAY=1 prints it.
 inline void refused(const Status& status) {
   EXPECT(!status.text().empty());
   const std::string line = printable(status.text());
   EXPECT(!line.empty() && line.size() < 2100);
+  static const bool say = std::getenv("EDGEKIT_FUZZ_SAY") != nullptr;
+  if (say) std::fprintf(stderr, "%s\n", line.c_str());
   for (const char c : line) EXPECT(static_cast<unsigned char>(c) >= 0x20 && c != 0x7F);
 }
 
