@@ -35,7 +35,7 @@ def configured(folder: Path, *settings: str) -> Path:
 
 def compiled(folder: Path, *target: str) -> None:
     """Without a warning."""
-    said = call("cmake", "--build", folder, "--parallel", "2", *(["--target", *target] if target else []))
+    said = call("cmake", "--build", folder, "--parallel", os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", "2"), *(["--target", *target] if target else []))
     assert "warning:" not in said
 
 

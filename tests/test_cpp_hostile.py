@@ -399,3 +399,26 @@ def test_golden_answers_that_lie_about_spikes_are_a_difference_and_no_crash(runn
     done = said(runner, folder, "--golden")
     assert done.returncode == 1 and not done.stderr, done.stderr
     assert json.loads(done.stdout)["passed"] is False
+
+
+def test_a_library_in_the_working_folder_is_not_loaded(runner: Path, good: Path, tmp_path: Path):
+    """Python is asked where its ONNX Runtime lies; `python -c` alone would name what lies in the working folder."""
+    (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("")
+    (tmp_path / "onnxruntime" / "capi" / "libonnxruntime.so.9").write_bytes(b"not a library")
+    env = {k: v for k, v in os.environ.items() if k != "EDGEKIT_ORT_LIBRARY"} | {"EDGEKIT_PYTHON": sys.executable}
+    done = subprocess.run([runner, good, "--golden", "--threads", "1"], capture_output=True, check=False, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_draft_that_is_a_link_is_not_followed_and_a_device_is_not_replaced(runner: Path, good: Path, tmp_path: Path):
+    np.save(tmp_path / "in.npy", np.ones((2, 4), np.float32))
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "out.npy.draft").symlink_to(tmp_path / "kept")
+    folder = tmp_path / "b"
+    shutil.copytree(good, folder)
+    assert said(runner, folder, *X0).returncode == 0
+    assert (tmp_path / "kept").read_text() == "kept" and np.load(tmp_path / "out.npy").shape == (2, 4)
+    os.mkfifo(tmp_path / "pipe.npy")
+    done = said(runner, folder, *X0[:2], "--output", "x=pipe.npy")
+    assert done.returncode == 2 and b"no regular file" in done.stderr and (tmp_path / "pipe.npy").is_fifo()

@@ -1,5 +1,6 @@
 // A manifest with its tensors, {"manifest": {...}, "tensors": {"name": ["float32", [2, 3]]}}, read, checked and run on an engine of the
 // target's own. The engine reads all of its inputs and writes all of its outputs; some of the time it gives other shapes than it should.
+#include <cmath>
 #include <cstring>
 #include <memory>
 
@@ -133,7 +134,11 @@ class ToyGraph : public Graph {
       if (lies_ == 6) shape.assign(17, 1);
       (*outputs)[port.name] = Tensor(dtype, shape);
     }
-    for (const std::string& probe : file_.probes) (*outputs)[probe] = Tensor(DType::kFloat32, {2, 2});
+    for (const std::string& probe : file_.probes) {
+      Tensor& made = (*outputs)[probe] = Tensor(DType::kFloat32, {2, 2});
+      made.as<float>()[turn_ % 4] = lies_ ? -3e9f : 1.0f;
+      made.as<float>()[3] = lies_ ? NAN : 0.0f;
+    }
     return {};
   }
 
