@@ -53,8 +53,9 @@ def fuzzed(program: Path, target: str, options: argparse.Namespace, work: Path) 
     start, cpu = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     # Short stacks of allocations: long ones take a third of the time and are needed for nothing but reading a report.
     env = {**os.environ, "ASAN_OPTIONS": "malloc_context_size=2"}
-    done = subprocess.run([str(program), f"-runs={options.runs}", f"-max_total_time={options.seconds}", *OPTIONS, *dictionary, f"-artifact_prefix={work}/found-{target}-", str(corpus)],
-                          capture_output=True, text=True, errors="replace", check=False, env=env)  # fmt: skip
+    done = subprocess.run([str(program), f"-runs={options.runs}", f"-max_total_time={options.seconds}", *OPTIONS, *dictionary,
+                           f"-artifact_prefix={work}/found-{target}-", str(corpus)], capture_output=True, text=True, errors="replace", check=False,
+                          env=env)  # fmt: skip
     said = done.stderr
 
     def last(pattern: str) -> int | None:

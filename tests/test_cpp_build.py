@@ -15,6 +15,7 @@ from cpp_sanitized import call, compiled, configured, sanitized
 
 from edgekit.cpp_sources import sources
 
+
 @pytest.fixture(scope="session")
 def bundle(small_run: Path) -> Path:
     """The T=4 network, whose golden answers the C++ tests compare with."""

@@ -61,7 +61,8 @@ def made_up() -> dict[str, Any]:
         return {"name": name, "dtype": dtype, "shape": list(shape), "meaning": "", **more}
 
     def phase(**more: object) -> dict[str, Any]:
-        return {"run": "once", "steps": 1, "graph": "g", "states": {}, "inputs": {}, "outputs": {}, "carry": {}, "epilogue": [], "collect": {}, **more}
+        empty = {"states": {}, "inputs": {}, "outputs": {}, "carry": {}, "epilogue": [], "collect": {}}
+        return {"run": "once", "steps": 1, "graph": "g", **empty, **more}
 
     value, noise = {"value": "x"}, {"noise": "normal", "id": 1, "calls": 0}
     affine = {"op": "affine", "terms": [{"of": value, "by": 0.5}, {"of": noise, "by": {"row": "k"}}, {"of": value, "by": {"tensor": "t"}}], "to": "x"}
@@ -140,7 +141,8 @@ def main(words: list[str]) -> int:
         data = made_up()
         if not own:
             data |= data["tasks"].pop("other") | {"task": ""}
-        seeds["program"][f"made_up{'' if own else '_steps'}"] = short({"manifest": data, "tensors": {"k": ["float32", [2, 1]], "t": ["float32", [3]]}})
+        tensors = {"k": ["float32", [2, 1]], "t": ["float32", [3]]}
+        seeds["program"][f"made_up{'' if own else '_steps'}"] = short({"manifest": data, "tensors": tensors})
     for target, files in seeds.items():
         (options.out / target).mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
