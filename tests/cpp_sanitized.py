@@ -40,10 +40,12 @@ def compiled(folder: Path, *target: str) -> None:
 
 
 def sanitized(tmp_path_factory: pytest.TempPathFactory, *target: str) -> Path:
-    """The build folder with these targets, or all, up to date; one for a whole test session, of several processes too."""
+    """The build folder with these targets, or all, up to date; one for a whole test session, of several processes too. A folder that
+    EDGEKIT_SANITIZED_BUILD names is kept from session to session."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "cpp-sanitized"
-    folder.mkdir(exist_ok=True)
+    kept = os.environ.get("EDGEKIT_SANITIZED_BUILD")
+    folder = Path(kept) if kept else (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "cpp-sanitized"
+    folder.mkdir(exist_ok=True, parents=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         compiled(configured(folder / "b", *SETTINGS), *target)
