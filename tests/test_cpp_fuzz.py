@@ -20,7 +20,7 @@ from edgekit.data import cache_folder
 ROOT = Path(__file__).parent.parent
 FUZZ = ROOT / "runtime" / "fuzz"
 TARGETS = tuple(sorted(p.stem.removeprefix("fuzz_") for p in FUZZ.glob("fuzz_*.cpp")))
-CHANGED = {"manifest": 1000, "program": 1000}  # longer texts take longer
+CHANGED = {"manifest": 3000, "program": 3000}  # longer texts take longer
 RUNS = 20_000
 MOST_SEED_BYTES, MOST_CORPORA_BYTES = 4096, 100_000
 
@@ -32,7 +32,7 @@ def replays(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_seeds_and_changes_of_them_are_read_or_refused(replays: Path, target: str, capsys: pytest.CaptureFixture[str]):
-    changed = CHANGED.get(target, 4000)
+    changed = CHANGED.get(target, 5000)
     done = subprocess.run([replays / f"replay-{target}", FUZZ / "corpus" / target, "--mutations", str(changed)],
                           capture_output=True, text=True, check=False, timeout=600)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
