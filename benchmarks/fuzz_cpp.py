@@ -1,6 +1,6 @@
 """Fuzz the readers of the C++ runtime under AddressSanitizer and UndefinedBehaviorSanitizer; one row a target in benchmarks/fuzz_cpp.json.
 
-    python benchmarks/fuzz_cpp.py [--runs 1000000] [--seconds 600] [--targets npy wav] [--programs FOLDER]
+    python benchmarks/fuzz_cpp.py [--runs 1000000] [--seconds 600] [--more] [--targets npy wav] [--programs FOLDER]
 
 Needs clang with libFuzzer. Each target begins with the committed seeds in a folder of its own; a target that is run again replaces its row.
 """
@@ -71,11 +71,19 @@ def fuzzed(program: Path, target: str, options: argparse.Namespace, work: Path) 
     }  # fmt: skip
 
 
+def added(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """A row of two runs that both began with the seeds: executions and seconds of both, and what the better one reached."""
+    sums = {k: old[k] + new[k] for k in ("executions", "seconds", "cpu_seconds") if new[k] is not None}
+    most = {k: max(old[k] or 0, new[k] or 0) for k in ("coverage", "features", "peak_rss_mb", "slowest_s", "exit_code")}
+    return new | sums | most | {"runs": old.get("runs", 1) + 1, "finding": old["finding"] or new["finding"]}
+
+
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--seconds", type=int, default=0, help="end each target after so long, whatever --runs says")
+    parser.add_argument("--more", action="store_true", help="add to the rows that are there instead of replacing them")
     parser.add_argument("--programs", type=Path, help="a folder of targets that are built already")
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="edgekit-fuzz-") as temporary:
@@ -85,7 +93,8 @@ def main(words: list[str]) -> int:
         for target in options.targets:
             row = fuzzed(programs / f"fuzz-{target}", target, options, work)
             old = json.loads(OUT.read_text())["rows"] if OUT.is_file() else []
-            rows = [r for r in old if r["target"] != target] + [row]
+            same = [r for r in old if r["target"] == target]
+            rows = [r for r in old if r["target"] != target] + [added(same[0], row) if same and options.more else row]
             OUT.write_text(json.dumps({
                 "command": "python benchmarks/fuzz_cpp.py", "compiler": compiler, "options": " ".join(OPTIONS[:3]),
                 "sanitizers": "address, undefined, float-cast-overflow; -O1", "rows": sorted(rows, key=lambda r: TARGETS.index(r["target"])),
