@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ Method = Literal["minmax", "percentile", "entropy"]
 # Of onnxruntime's calibrators. Never "distribution": it gives chance level on small networks.
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy")
 PERCENTILE = 99.99  # of the values, what is cut being cut in halves at both ends; onnxruntime's own 99.999 clips nothing on a few hundred samples
+STEPS = 255  # of 8 bits
 AT_ONCE = 16  # calls whose activations are held in memory together; the calibrators keep all that they are given at once
 
 
@@ -66,12 +68,30 @@ def prepared(model: bytes) -> Any:
         raise EdgekitError(f"weights quantised by channel need opset 13, the model has {standard[0].version}; export it with a newer one")
     made = onnx.shape_inference.infer_shapes(made)
     _depthwise_pools(made.graph)
+    _tell_shared_constants_apart(made.graph)
     taken: set[str] = set()
     for i, node in enumerate(made.graph.node):
         if not node.name or node.name in taken:
             node.name = f"{node.op_type}_{i}"
         taken.add(node.name)
     return made
+
+
+def _tell_shared_constants_apart(graph: Any) -> None:
+    """Constants that several nodes take get a name that can be added to: onnxruntime's quantiser copies a shared bias and calls the copies of
+    'val_4' val_41, val_42, ..., which are tensors of their own where torch exported. What is said of tensors that were folded away goes too."""
+    uses = Counter(t for n in graph.node for t in set(n.input))
+    inside = {t for n in graph.node for a in n.attribute for g in (a.g, *a.graphs) for m in g.node for t in m.input}
+    kept = inside.union(v.name for v in (*graph.input, *graph.output))
+    new = {t.name: f"{t.name}_shared_" for t in graph.initializer if uses[t.name] > 1 and t.name not in kept}
+    for constant in graph.initializer:
+        constant.name = new.get(constant.name, constant.name)
+    for node in graph.node:
+        node.input[:] = [new.get(t, t) for t in node.input]
+    there = {t for n in graph.node for t in (*n.input, *n.output)}
+    told = [v for v in graph.value_info if v.name in there]
+    del graph.value_info[:]
+    graph.value_info.extend(told)
 
 
 def _depthwise_pools(graph: Any) -> None:
@@ -216,8 +236,11 @@ def quantised(model: Any, ranges: Any, choice: Choice) -> Any:
 
 
 def clip_rates(model: Any, ranges: Any, batches: Iterable[Arrays], most: int = 20) -> dict[str, float]:
-    """Share of the values of each activation outside of its range, the worst `most` tensors first."""
-    bounds = {n: tuple(float(np.asarray(x).reshape(-1)[0]) for x in r.range_value) for n, r in ranges.items()}
+    """Share of the values of each activation outside of its range, the worst `most` tensors first.
+
+    Within half a step of its ends a value is rounded no worse than inside; histograms end ranges up to a bin early."""
+    ends = {n: tuple(float(np.asarray(x).reshape(-1)[0]) for x in r.range_value) for n, r in ranges.items()}
+    bounds = {n: (low - (high - low) / STEPS / 2, high + (high - low) / STEPS / 2) for n, (low, high) in ends.items()}
     halved = {n.input[0] for n in model.graph.node if n.op_type in ("Relu", "Clip")}  # their range is that of what follows
     names = [n for n in bounds if n not in halved]
     outside, seen = dict.fromkeys(names, 0), dict.fromkeys(names, 0)

@@ -326,3 +326,38 @@ def test_a_network_of_several_steps_in_int8_runs_in_openvino_with_its_states_out
     made = flow.export(small_run / "train" / "t4", "openvino:int8", tmp_path / "t4")
     found = examine.verify(made, "openvino", 0)
     assert found.passed and found.sqnr_db is not None and found.sqnr_db > 10
+
+
+def test_what_lies_within_half_a_step_of_a_range_is_not_outside_of_it():
+    from onnx import TensorProto, helper
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [4]) for n in ("x", "y")]
+    model = helper.make_model(helper.make_graph([helper.make_node("Neg", ["x"], ["y"], name="n")], "g", value[:1], value[1:]))
+    ends = {"x": (np.float32(0), np.float32(1)), "y": (np.float32(-1), np.float32(0))}
+    ranges = TensorsData(CalibrationMethod.MinMax, {n: (np.asarray(lo), np.asarray(hi)) for n, (lo, hi) in ends.items()})
+    found = qdq.clip_rates(model, ranges, [{"x": np.array([0.5, 1.0, 1.0 + 0.4 / 255, 1.0 + 0.6 / 255], np.float32)}])
+    assert found == {"x": 0.25, "y": 0.25}
+
+
+def test_copies_of_a_shared_bias_take_no_other_tensors_name(tmp_path: Path):
+    """onnxruntime's quantiser calls the copies of 'val_4' val_40, val_41, ...: here those are tensors of the graph."""
+    from onnx import TensorProto, helper
+
+    rng = np.random.default_rng(0)
+    shape = ["batch", 4, 6, 6]
+    nodes, last = [], "x"
+    for i in range(4):
+        nodes.append(helper.make_node("Conv", [last, f"w{i}", "val_4"], [f"val_4{i}"], name=f"conv{i}", pads=[1, 1, 1, 1]))
+        last = f"val_4{i}"
+    weights = [numpy_helper.from_array(rng.standard_normal((4, 4, 3, 3)).astype(np.float32) / 6, f"w{i}") for i in range(4)]
+    bias = numpy_helper.from_array(rng.standard_normal(4).astype(np.float32), "val_4")
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n in ("x", last)]
+    raw = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], [*weights, bias]), opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path, inputs, values = tmp_path / "m.onnx", tmp_path / "x.npz", rng.standard_normal((40, 4, 6, 6)).astype(np.float32)
+    onnx.save(raw, path)
+    np.savez(inputs, x=values)
+    made = flow.export(str(path), "onnx:int8", tmp_path / "int8", wishes=Wishes(example=str(inputs), calibration=str(inputs)))
+    graph = onnx.load(made.folder / made.manifest.graphs["main"].file).graph
+    assert any(n.op_type == "DequantizeLinear" and "val_4" in n.output[0] for n in graph.node)
+    assert examine.verify(made, "onnxruntime", 0).passed
