@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +11,9 @@ from pathlib import Path
 import numpy as np
 import program_fixture
 import pytest
+from cpp_sanitized import call, compiled, configured, sanitized
 
-from edgekit.cpp_sources import json_include, sources
-
-PATH = os.pathsep.join((os.environ["PATH"], str(Path(sys.executable).parent)))
-
-
-def call(*command: object, **environment: str) -> str:
-    env = {**os.environ, "PATH": PATH, "EDGEKIT_PYTHON": sys.executable, **environment}
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout
+from edgekit.cpp_sources import sources
 
 
 @pytest.fixture(scope="session")
@@ -36,17 +27,12 @@ def bundle(small_run: Path) -> Path:
 
 
 def built(folder: Path, *settings: str) -> Path:
-    if not shutil.which("cmake", path=PATH) or not shutil.which("c++"):
-        pytest.skip("no cmake or no C++ compiler")
-    generator = ["-G", "Ninja"] if shutil.which("ninja", path=PATH) else []
-    call("cmake", *generator, "-S", sources(), "-B", folder, f"-DEDGEKIT_JSON_INCLUDE={json_include()}", *settings)
-    said = call("cmake", "--build", folder, "--parallel", "2")
-    assert "warning:" not in said
+    compiled(configured(folder, *settings))
     return folder
 
 
-def test_the_cpp_tests_run_clean_under_the_sanitizers(tmp_path: Path, bundle: Path):
-    build = built(tmp_path / "b", "-DEDGEKIT_TESTS=ON", "-DEDGEKIT_TOOLS=ON", "-DEDGEKIT_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=Debug")
+def test_the_cpp_tests_run_clean_under_the_sanitizers(tmp_path_factory: pytest.TempPathFactory, bundle: Path):
+    build = sanitized(tmp_path_factory)
     said = call("ctest", "--test-dir", build, "--output-on-failure", EDGEKIT_TEST_BUNDLE=str(bundle))
     assert "100% tests passed, 0 tests failed out of 4" in said
     assert '"passed": true' in call(build / "edgekit-run", bundle, "--golden")

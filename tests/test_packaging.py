@@ -126,7 +126,7 @@ def test_the_wheel_holds_every_file_of_every_package(archives):
         files = (f for f in (ROOT / folder).rglob("*") if f.is_file() and "__pycache__" not in f.parts)
         wanted |= {prefix + str(f.relative_to(ROOT)) for f in files if not f.name.startswith(".")}
     runtime = [f.relative_to(ROOT / "runtime") for f in (ROOT / "runtime").rglob("*") if f.is_file()]
-    wanted |= {f"edgekit/_runtime/{f}" for f in runtime if f.parts[0] not in ("tests", "bench")}  # they stay in the repository
+    wanted |= {f"edgekit/_runtime/{f}" for f in runtime if f.parts[0] not in ("tests", "bench", "fuzz")}  # they stay in the repository
     assert {"edgekit/targets/host.toml", "edgekit/py.typed", "edgekit/_runtime/src/session.cpp"} <= wanted
     assert packed == wanted
 

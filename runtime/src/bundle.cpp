@@ -3,11 +3,15 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
 
 #include "bundle_data.hpp"
 #include "environment.hpp"
 #include "files.hpp"
 #include "json.hpp"
+#include "limits.hpp"
 #include "manifest_file.hpp"
 #include "program_check.hpp"
 #include "safetensors.hpp"
@@ -17,17 +21,17 @@ namespace edgekit {
 namespace {
 
 constexpr int kFormatVersion = 4;
-constexpr std::size_t kMostJsonBytes = 64u << 20;  // a manifest is a few kilobytes
 
 using Strings = std::vector<std::string>;
 
 bool holds(const Strings& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
 
-// Evidence is no part of a bundle: neither its own nor that of a preparation.
-void list_files(const std::string& folder, const std::string& prefix, const Strings& prepares, Strings* found) {
-  DIR* dir = ::opendir((folder + "/" + prefix).c_str());
-  if (!dir) return;
-  while (const dirent* entry = ::readdir(dir)) {
+// Evidence is no part of a bundle: neither its own nor that of a preparation. A folder that cannot be read might hide anything.
+void list_files(const std::string& folder, const std::string& prefix, const Strings& prepares, int depth, Strings* found) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir((folder + "/" + prefix).c_str()), &::closedir);
+  if (!dir) throw Status("the folder '" + prefix + "' cannot be read: " + std::strerror(errno));
+  if (depth > limits::kFolders) throw Status("folders lie more than " + std::to_string(limits::kFolders) + " deep in it: " + prefix);
+  while (const dirent* entry = ::readdir(dir.get())) {
     const std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
     const std::string relative = prefix + name;
@@ -36,12 +40,12 @@ void list_files(const std::string& folder, const std::string& prefix, const Stri
     if (name.rfind(".draft-", 0) == 0) continue;
     struct stat info {};
     if (::lstat((folder + "/" + relative).c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
-      list_files(folder, relative + "/", prepares, found);
+      list_files(folder, relative + "/", prepares, depth + 1, found);
     } else {
       found->push_back(relative);
     }
+    if (found->size() > limits::kFiles) throw Status("more than " + std::to_string(limits::kFiles) + " files lie in its folder");
   }
-  ::closedir(dir);
 }
 
 bool inside(const std::string& name) {
@@ -58,7 +62,7 @@ bool inside(const std::string& name) {
 // Every file is there, none else is, and each has its hash. proven: hashes of files that were compared already, by name.
 void check_files(const std::string& folder, const Json& listed, const Strings& prepares, const std::map<std::string, std::string>& proven) {
   Strings there;
-  list_files(folder, "", prepares, &there);
+  list_files(folder, "", prepares, 0, &there);
   Strings wanted;
   for (const auto& [name, hash] : listed.items()) {
     if (!inside(name)) throw Status("the file '" + name + "' would lie outside the bundle");
@@ -72,9 +76,9 @@ void check_files(const std::string& folder, const Json& listed, const Strings& p
   if (!odd.empty()) throw Status("the files differ from what bundle.json lists: " + odd[0] + "; export the bundle again");
   for (const auto& [name, hash] : listed.items()) {
     const auto known = proven.find(name);
-    auto bytes = known == proven.end() ? read_file(folder + "/" + name) : Result<std::string>(std::string());
-    if (!bytes) throw bytes.status();
-    if ((known == proven.end() ? sha256(*bytes) : known->second) != hash.get<std::string>()) {
+    auto found = known == proven.end() ? sha256_of(folder + "/" + name) : Result<std::string>(known->second);
+    if (!found) throw found.status();
+    if (*found != hash.get_ref<const std::string&>()) {
       throw Status(folder + "/" + name + " was changed after the bundle was made; export the bundle again");
     }
   }
@@ -82,7 +86,7 @@ void check_files(const std::string& folder, const Json& listed, const Strings& p
 
 Strings read_prepares(const Json& data) {
   Strings found;
-  for (const Json& entry : array(data["prepares"], "prepares")) {
+  for (const Json& entry : array(data["prepares"], "prepares", limits::kPreparations)) {
     const std::string name = text(entry, "prepares");
     const bool plain = name.find('/') == std::string::npos && name != "evidence" && !holds(found, name);
     if (!plain || !data["files"].contains(name + "/bundle.json")) {
@@ -165,11 +169,17 @@ Result<Bundle> Bundle::open(const std::string& folder, const std::string& task) 
 
 Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, const std::map<std::string, std::string>* proven) {
   const std::string path = folder + "/bundle.json";
-  auto bytes = read_file(path);
+  auto bytes = read_file(path, limits::kManifestBytes);
   if (!bytes) return Status("no bundle in " + folder + ": " + bytes.status().text());
-  if (bytes->size() > kMostJsonBytes) return Status(path + " is too large to be a manifest");
-  Json data = Json::parse(*bytes, nullptr, false);
-  if (data.is_discarded() || !data.is_object()) return Status(path + ": not JSON; export the bundle again");
+  Json data;
+  try {
+    data = parse_json(*bytes);
+  } catch (const Status& status) {
+    return Status(path + ": " + status.text() + "; export the bundle again");
+  } catch (const std::exception& error) {
+    return Status(path + ": " + error.what());
+  }
+  if (!data.is_object()) return Status(path + ": it is not JSON of an object; export the bundle again");
   auto made = std::make_shared<BundleData>();
   made->folder = folder;
   made->sha256 = edgekit::sha256(*bytes);
@@ -180,7 +190,7 @@ Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, 
                     "; export it again, or use the edgekit that made it");
     }
     if (!data.contains("files")) refuse("files", "an object");
-    const Json& files = names(data["files"], "files");
+    const Json& files = names(data["files"], "files", limits::kFiles);
     const Strings prepares = data.contains("prepares") ? read_prepares(data) : Strings();
     if (proven && !prepares.empty()) throw Status("a preparation has none of its own, but this one names " + prepares[0]);
     check_files(folder, files, prepares, proven ? *proven : std::map<std::string, std::string>());
@@ -203,6 +213,8 @@ Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, 
     choose(task, &tasks, made.get());
   } catch (const Status& status) {
     return Status(path + ": " + status.text());
+  } catch (const std::bad_alloc&) {
+    return Status(folder + " does not fit into the memory that there is");
   } catch (const std::exception& error) {
     return Status(path + ": " + error.what());
   }

@@ -1,7 +1,10 @@
 // The C face: handles around sessions, the last error of each thread.
 #include "edgekit/edgekit.h"
 
-#include "edgekit/edgekit.hpp"
+#include <cstring>
+
+#include "limits.hpp"
+#include "printable.hpp"
 
 struct edgekit_session {
   edgekit::Session session;
@@ -13,7 +16,7 @@ thread_local std::string last_error;
 
 int told(const edgekit::Status& status) {
   if (status) return 0;
-  last_error = status.text();
+  last_error = edgekit::printable(status.text());  // names from files are in it, and callers print it
   return 1;
 }
 
@@ -35,13 +38,18 @@ int guarded(F call) noexcept {
 edgekit::Status taken(const edgekit_tensor* tensors, size_t count, edgekit::Inputs* inputs) {
   for (size_t i = 0; i < count; ++i) {
     const edgekit_tensor& t = tensors[i];
-    if (!t.name || (t.rank && !t.shape) || t.dtype < EDGEKIT_BOOL || t.dtype > EDGEKIT_FLOAT64) return edgekit::Status("input " + std::to_string(i) + " has no name, shape or known dtype");
+    int kind = 0;  // a C caller may have put any number there, which must not be read as the enum
+    static_assert(sizeof kind == sizeof t.dtype, "enum of C");
+    std::memcpy(&kind, &t.dtype, sizeof kind);
+    if (!t.name || (t.rank && !t.shape) || kind < EDGEKIT_BOOL || kind > EDGEKIT_FLOAT64) return edgekit::Status("input " + std::to_string(i) + " has no name, shape or known dtype");
     edgekit::Shape shape(t.shape, t.shape + t.rank);
     for (int64_t n : shape) {
       if (n < 0) return edgekit::Status(std::string("'") + t.name + "' has a negative size");
     }
-    edgekit::TensorView view{static_cast<edgekit::DType>(t.dtype), shape, t.data};
-    if (view.bytes() && !t.data) return edgekit::Status(std::string("'") + t.name + "' has no data");
+    edgekit::TensorView view{static_cast<edgekit::DType>(kind), shape, t.data};
+    const auto bytes = edgekit::limits::bytes_of(shape, edgekit::size_of(view.dtype));
+    if (!bytes) return edgekit::Status(std::string("'") + t.name + "' is larger than any array");
+    if (*bytes && !t.data) return edgekit::Status(std::string("'") + t.name + "' has no data");
     (*inputs)[t.name] = view;
   }
   return {};

@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "limits.hpp"
+
 namespace edgekit {
 
 std::optional<Shape> resolved(const DimShape& shape, const Sizes& sizes) {
@@ -19,13 +21,15 @@ std::optional<Shape> resolved(const DimShape& shape, const Sizes& sizes) {
   return found;
 }
 
-bool fits(const Port& port, const TensorView& value) {
-  if (value.dtype != port.dtype || value.shape.size() != port.shape.size()) return false;
+bool fits(DType dtype, const DimShape& shape, const TensorView& value) {
+  if (value.dtype != dtype || value.shape.size() != shape.size() || !limits::bytes_of(value.shape, size_of(dtype))) return false;
   for (std::size_t i = 0; i < value.shape.size(); ++i) {
-    if (port.shape[i].name.empty() && port.shape[i].size != value.shape[i]) return false;
+    if (shape[i].name.empty() && shape[i].size != value.shape[i]) return false;
   }
   return true;
 }
+
+bool fits(const Port& port, const TensorView& value) { return fits(port.dtype, port.shape, value); }
 
 std::string text_of(const DimShape& shape) {
   std::string text = "[";
@@ -49,6 +53,11 @@ Slot::Slot(std::string name, DType dtype, DimShape declared, const Sizes& sizes,
 Status Slot::write(const TensorView& value) {
   Tensor& into = memory_[at_];
   if (!fixed_) {
+    // Operations, joins and collections count on the declared axes; a graph that gives others is not the one that was checked.
+    if (!fits(dtype_, declared_, value)) {
+      return Status("'" + name_ + "' is " + name_of(dtype_) + " " + text_of(declared_) + " here, but " + name_of(value.dtype) + " " +
+                    text_of(value.shape) + " came");
+    }
     into.assign(value);
     return {};
   }

@@ -13,7 +13,9 @@ using Sizes = std::map<std::string, std::int64_t>;
 
 std::optional<Shape> resolved(const DimShape& shape, const Sizes& sizes);
 std::string text_of(const DimShape& shape);
-bool fits(const Port& port, const TensorView& value);  // dtype, rank and the sizes that are fixed
+// Dtype, rank and the sizes that are fixed; no size is negative, and memory holds the array.
+bool fits(const Port& port, const TensorView& value);
+bool fits(DType dtype, const DimShape& shape, const TensorView& value);
 
 // A named value. Without known sizes it is `free`: it takes arrays of any size.
 class Slot {

@@ -1,36 +1,103 @@
 // Whole files, and SHA-256.
 #include "files.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <sstream>
 
 namespace edgekit {
 
-Result<std::string> read_file(const std::string& path) {
+namespace {
+
+constexpr std::size_t kPiece = 1u << 20;  // bytes hashed at a time
+
+// A descriptor that is closed with its owner.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  int get() const { return number_; }
+  bool close() { return ::close(std::exchange(number_, -1)) == 0; }
+
+ private:
+  int number_;
+};
+
+std::string told() { return std::strerror(errno); }
+
+// Opened without following a link or waiting for the other end of a pipe; then it is asked what it is.
+Status open_regular(const std::string& path, std::uint64_t most, Descriptor* file, std::uint64_t* size) {
   struct stat info {};
-  if (::lstat(path.c_str(), &info) != 0) return Status("cannot read " + path + ": " + std::strerror(errno));
+  if (file->get() < 0) return Status(errno == ELOOP || errno == ENXIO ? path + " is no regular file" : "cannot read " + path + ": " + told());
+  if (::fstat(file->get(), &info) != 0) return Status("cannot read " + path + ": " + told());
   if (!S_ISREG(info.st_mode)) return Status(path + " is no regular file");
-  std::ifstream file(path, std::ios::binary);
-  std::string bytes(static_cast<std::size_t>(info.st_size), '\0');
-  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (!file || file.gcount() != static_cast<std::streamsize>(bytes.size())) return Status("cannot read " + path + " whole");
+  *size = static_cast<std::uint64_t>(info.st_size);
+  if (*size > most) return Status(path + " has " + std::to_string(*size) + " bytes, above the " + std::to_string(most) + " that are read here");
+  return {};
+}
+
+int opened(const std::string& path) { return ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); }
+
+// Up to `size` bytes; fewer at the end of the file, -1 where reading fails.
+std::int64_t fill(int file, char* into, std::size_t size) {
+  std::size_t count = 0;
+  while (count < size) {
+    const ssize_t got = ::read(file, into + count, size - count);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -1;
+    if (got == 0) break;
+    count += static_cast<std::size_t>(got);
+  }
+  return static_cast<std::int64_t>(count);
+}
+
+bool put(int file, const std::string& bytes) {
+  for (std::size_t at = 0; at < bytes.size();) {
+    const ssize_t done = ::write(file, bytes.data() + at, bytes.size() - at);
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) return false;
+    at += static_cast<std::size_t>(done);
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<std::string> read_file(const std::string& path, std::uint64_t most) {
+  Descriptor file(opened(path));
+  std::uint64_t size = 0;
+  if (Status s = open_regular(path, most, &file, &size); !s) return s;
+  auto bytes = no_throw<std::string>(path, [&] { return std::string(static_cast<std::size_t>(size), '\0'); });
+  if (!bytes) return bytes;
+  if (fill(file.get(), bytes->data(), bytes->size()) != static_cast<std::int64_t>(size)) return Status("cannot read " + path + " whole");
   return bytes;
 }
 
 Status write_file(const std::string& path, const std::string& bytes) {
-  const std::string draft = path + ".draft";
-  std::ofstream file(draft, std::ios::binary | std::ios::trunc);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  if (!file || std::rename(draft.c_str(), path.c_str()) != 0) {
-    std::remove(draft.c_str());
-    return Status("cannot write " + path + "; free space or choose another place");
+  const Status wrong("cannot write " + path + "; free space or choose another place");
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) return Status("cannot write " + path + ": it is there and no regular file");
+  const std::string draft = path + ".draft-" + std::to_string(::getpid());
+  (void)::unlink(draft.c_str());  // of a process that was killed
+  Descriptor file(::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666));
+  if (file.get() < 0) return wrong;
+  const bool whole = put(file.get(), bytes) && ::fsync(file.get()) == 0;
+  if (!file.close() || !whole || std::rename(draft.c_str(), path.c_str()) != 0) {
+    (void)::unlink(draft.c_str());
+    return wrong;
   }
+  const std::size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : slash ? path.substr(0, slash) : "/";
+  const Descriptor parent(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (parent.get() >= 0) (void)::fsync(parent.get());  // some file systems cannot, and the file is whole already
   return {};
 }
 
@@ -73,26 +140,66 @@ void mix(std::uint32_t* h, const unsigned char* block) {
 
 }  // namespace
 
-std::string sha256(const std::string& bytes) {
-  std::uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
-  std::size_t at = 0;
-  for (; at + 64 <= bytes.size(); at += 64) mix(h, data + at);
-  unsigned char last[128] = {};
-  const std::size_t left = bytes.size() - at;
-  if (left) std::memcpy(last, data + at, left);
-  last[left] = 0x80;
-  const std::size_t total = left < 56 ? 64 : 128;
-  const std::uint64_t bits = std::uint64_t{bytes.size()} * 8;
-  for (int i = 0; i < 8; ++i) last[total - 1 - static_cast<std::size_t>(i)] = static_cast<unsigned char>(bits >> (8 * i));
-  for (std::size_t i = 0; i < total; i += 64) mix(h, last + i);
-  std::string text;
-  for (std::uint32_t word : h) {
-    char digits[9];
-    std::snprintf(digits, sizeof digits, "%08x", word);
-    text += digits;
+namespace {
+
+constexpr std::size_t kBlock = 64;
+
+// SHA-256 (FIPS 180-4) of what is added.
+class Sha256 {
+ public:
+  // All pieces but the last are whole blocks.
+  void add(const char* data, std::size_t size) {
+    const auto* from = reinterpret_cast<const unsigned char*>(data);
+    std::size_t at = 0;
+    for (; size - at >= kBlock; at += kBlock) mix(h_, from + at);
+    total_ += size;
+    left_.assign(data + at, size - at);
   }
-  return text;
+  std::string text() {
+    unsigned char last[2 * kBlock] = {};
+    if (!left_.empty()) std::memcpy(last, left_.data(), left_.size());
+    last[left_.size()] = 0x80;
+    const std::size_t end = left_.size() < 56 ? kBlock : 2 * kBlock;
+    for (std::size_t i = 0; i < 8; ++i) last[end - 1 - i] = static_cast<unsigned char>(total_ * 8 >> (8 * i));
+    for (std::size_t i = 0; i < end; i += kBlock) mix(h_, last + i);
+    std::string made;
+    for (const std::uint32_t word : h_) {
+      char digits[9];
+      std::snprintf(digits, sizeof digits, "%08x", word);
+      made += digits;
+    }
+    return made;
+  }
+
+ private:
+  std::uint32_t h_[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  std::uint64_t total_ = 0;
+  std::string left_;
+};
+
+}  // namespace
+
+std::string sha256(const std::string& bytes) {
+  Sha256 hash;
+  hash.add(bytes.data(), bytes.size());
+  return hash.text();
+}
+
+Result<std::string> sha256_of(const std::string& path) {
+  Descriptor file(opened(path));
+  std::uint64_t size = 0;
+  if (Status s = open_regular(path, limits::kFileBytes, &file, &size); !s) return s;
+  Sha256 hash;
+  std::string piece(kPiece, '\0');
+  for (std::uint64_t at = 0;;) {
+    const std::int64_t got = fill(file.get(), piece.data(), piece.size());
+    if (got < 0) return Status("cannot read " + path + " whole");
+    hash.add(piece.data(), static_cast<std::size_t>(got));
+    at += static_cast<std::uint64_t>(got);
+    if (static_cast<std::size_t>(got) == piece.size()) continue;
+    if (at != size) return Status("cannot read " + path + " whole");
+    return hash.text();
+  }
 }
 
 }  // namespace edgekit

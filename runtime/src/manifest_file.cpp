@@ -15,7 +15,7 @@ bool whole_number(DType dtype) {
 
 // What may differ is a whole-number output; of a stream, one whose elements come chunk by chunk.
 void read_same_share(const Json& data, TaskData* out) {
-  for (const auto& [name, least] : names(data, "same_share").items()) {
+  for (const auto& [name, least] : names(data, "same_share", limits::kPorts).items()) {
     const auto output = std::find_if(out->outputs.begin(), out->outputs.end(), [&name = name](const Port& p) { return p.name == name; });
     const bool number_there = output != out->outputs.end() && whole_number(output->dtype);
     if (!out->program.stream && !number_there) throw Status("same_share names '" + name + "', which is no whole-number output");
@@ -37,8 +37,8 @@ TaskData read_task(const Json& data) {
   made.outputs = read_ports(signature["outputs"], "signature.outputs");
   made.program = read_program(data["program"]);
   const Json& allowed = object(data["allowed"], {"output_max_abs", "near_threshold", "score_drop", "exact", "sqnr_db", "same_share"}, "allowed");
-  for (const auto& [name, limit] : names(allowed["output_max_abs"], "output_max_abs").items()) made.output_max_abs[name] = number(limit, name);
-  for (const auto& [name, least] : names(allowed["sqnr_db"], "sqnr_db").items()) made.sqnr_db[name] = number(least, name);
+  for (const auto& [name, limit] : names(allowed["output_max_abs"], "output_max_abs", limits::kPorts).items()) made.output_max_abs[name] = number(limit, name);
+  for (const auto& [name, least] : names(allowed["sqnr_db"], "sqnr_db", limits::kPorts).items()) made.sqnr_db[name] = number(least, name);
   read_same_share(allowed["same_share"], &made);
   if (!allowed["exact"].is_boolean()) refuse("allowed.exact", "true or false");
   made.exact = allowed["exact"].get<bool>();
@@ -71,7 +71,7 @@ bool task_name(const std::string& name) {
 std::map<std::string, TaskData> read_tasks(const Json& data, BundleData* out) {
   out->task = text(data["task"], "task", true);
   std::map<std::string, TaskData> made;
-  const Json& tasks = names(data["tasks"], "tasks");
+  const Json& tasks = names(data["tasks"], "tasks", limits::kTasks);
   std::vector<std::string> all;
   if (!out->task.empty() || !tasks.empty()) all.push_back(out->task);
   for (const auto& item : tasks.items()) all.push_back(item.key());
@@ -103,11 +103,11 @@ std::map<std::string, TaskData> read_manifest(const Json& data, BundleData* out)
   out->name = text(data["name"], "name", true);
   out->format = text(data["format"], "format");
   out->precision = text(data["precision"], "precision");
-  for (const auto& [name, graph] : names(data["graphs"], "graphs").items()) {
+  for (const auto& [name, graph] : names(data["graphs"], "graphs", limits::kPorts).items()) {
     const std::string at = "graphs." + name;
     object(graph, {"file", "inputs", "outputs", "probes"}, at);
     GraphFile made{text(graph["file"], at + ".file"), read_ports(graph["inputs"], at), read_ports(graph["outputs"], at), {}};
-    for (const Json& probe : array(graph["probes"], at + ".probes")) made.probes.push_back(text(probe, at + ".probes"));
+    for (const Json& probe : array(graph["probes"], at + ".probes", limits::kPorts)) made.probes.push_back(text(probe, at + ".probes"));
     if (!data["files"].contains(made.file)) throw Status("the graph file '" + made.file + "' is not listed in 'files'");
     out->graphs[name] = made;
   }

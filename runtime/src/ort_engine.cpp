@@ -17,7 +17,7 @@ namespace {
 
 using namespace ort;
 
-constexpr int kLogErrors = 3;  // warnings of a healthy model are noise
+constexpr int kLogFatal = 4;  // errors come back as values; a line of its own with colours and names from files would come beside ours
 
 constexpr int kElement[] = {9, 2, 3, 6, 7, 10, 1, 11};  // ONNXTensorElementDataType by DType
 
@@ -225,7 +225,7 @@ Result<std::shared_ptr<Library>> load(const std::string& path) {
   const void* const* table = base()->get_api(kApiVersion);
   if (!table) return Status("ONNX Runtime " + std::string(base()->version()) + " in " + path + " is too old: 1.12 or newer is needed");
   auto made = std::make_shared<Library>(table, "onnxruntime " + std::string(base()->version()));
-  if (Status s = made->api.call(kCreateEnv, kLogErrors, "edgekit", &made->environment); !s) return s;
+  if (Status s = made->api.call(kCreateEnv, kLogFatal, "edgekit", &made->environment); !s) return s;
   if (Status s = made->api.call(kCreateCpuMemoryInfo, 0, 0, &made->memory); !s) return s;
   return made;
 }

@@ -43,10 +43,11 @@ bool loads(const char* name) {
   return handle != nullptr;
 }
 
-// The folder of Python's own package, without importing it.
+// The folder of Python's own package, without importing it. `python -c` looks in the working folder first, which may be a stranger's
+// bundle with a library of that name in it: the working folder is left out.
 std::string in_python(const std::string& python) {
   const std::string command = python +
-                              " -c \"import importlib.util as u; s = u.find_spec('onnxruntime'); "
+                              " -c \"import sys; sys.path[:] = [p for p in sys.path if p]; import importlib.util as u; s = u.find_spec('onnxruntime'); "
                               "print(list(s.submodule_search_locations)[0] if s else '')\" 2>/dev/null";
   FILE* pipe = ::popen(command.c_str(), "r");
   if (!pipe) return "";

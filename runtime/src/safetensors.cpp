@@ -3,116 +3,113 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "files.hpp"
 #include "json.hpp"
+#include "limits.hpp"
 
 namespace edgekit {
 
 namespace {
 
-constexpr std::uint64_t kMostHeader = 100'000'000;  // bytes, the limit of the format's own library
 constexpr std::pair<const char*, DType> kNames[] = {{"BOOL", DType::kBool}, {"U8", DType::kUint8},    {"I8", DType::kInt8},
                                                     {"I32", DType::kInt32}, {"I64", DType::kInt64},   {"F16", DType::kFloat16},
                                                     {"F32", DType::kFloat32}, {"F64", DType::kFloat64}};
 
-struct Span {
+// A tensor as the header describes it.
+struct Placed {
+  std::string name;
+  DType dtype;
+  Shape shape;
   std::uint64_t begin, end;
 };
 
-// Notices a name that comes twice, which a parsed object would hide.
-class Unique : public nlohmann::json_sax<Json> {
- public:
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool string(string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool start_object(std::size_t) override { return ++depth_ < 8; }
-  bool end_object() override { return --depth_ >= 0; }
-  bool start_array(std::size_t) override { return ++depth_ < 8; }
-  bool end_array() override { return --depth_ >= 0; }
-  bool parse_error(std::size_t, const std::string&, const Json::exception&) override { return false; }
-  bool key(string_t& name) override {
-    if (depth_ != 1) return true;
-    if (std::find(seen_.begin(), seen_.end(), name) != seen_.end()) return false;
-    seen_.push_back(name);
-    return true;
-  }
-
- private:
-  int depth_ = 0;
-  std::vector<std::string> seen_;
-};
-
-Tensor tensor(const Json& entry, const std::string& at, const char* data, std::uint64_t size, Span* span) {
+Placed placed(const std::string& name, const Json& entry, std::uint64_t size) {
+  const std::string at = "'" + name + "'";
   object(entry, {"dtype", "shape", "data_offsets"}, at);
-  const std::string name = text(entry["dtype"], at);
-  const auto* kind = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& k) { return name == k.first; });
-  if (kind == std::end(kNames)) refuse(at, "of a dtype of the bundle format, found " + name);
-  Shape shape;
-  std::uint64_t bytes = size_of(kind->second);
-  for (const Json& n : array(entry["shape"], at)) {
-    const std::uint64_t dim = whole(n, 0, std::uint64_t{1} << 40, at);
-    if (dim && bytes > size / dim) throw Status(at + " is larger than its file");
-    bytes *= dim;
-    shape.push_back(static_cast<std::int64_t>(dim));
+  const std::string kind_name = text(entry["dtype"], at);
+  const auto* kind = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& k) { return kind_name == k.first; });
+  if (kind == std::end(kNames)) refuse(at, "of a dtype of the bundle format, found " + kind_name);
+  Placed made{name, kind->second, {}, 0, 0};
+  for (const Json& n : array(entry["shape"], at, limits::kAxes)) {
+    made.shape.push_back(static_cast<std::int64_t>(whole(n, 0, static_cast<std::uint64_t>(limits::kDimension), at)));
   }
+  const auto bytes = limits::bytes_of(made.shape, size_of(made.dtype));
+  if (!bytes || *bytes > size) throw Status(at + " is larger than its file");
   const Json& offsets = array(entry["data_offsets"], at);
   if (offsets.size() != 2) refuse(at, "given by two offsets");
-  *span = {whole(offsets[0], 0, size, at), whole(offsets[1], 0, size, at)};
-  if (span->end < span->begin || span->end - span->begin != bytes) {
-    throw Status(at + " has " + std::to_string(bytes) + " bytes by its shape, its offsets say otherwise");
+  made.begin = whole(offsets[0], 0, size, at);
+  made.end = whole(offsets[1], 0, size, at);
+  if (made.end < made.begin || made.end - made.begin != *bytes) {
+    throw Status(at + " has " + std::to_string(*bytes) + " bytes by its shape, its offsets say otherwise");
   }
-  Tensor made(kind->second, shape);
-  if (bytes) std::memcpy(made.data(), data + span->begin, bytes);
   return made;
+}
+
+void read_facts(const Json& entry, Facts* facts) {
+  for (const auto& [key, value] : names(entry, "the metadata").items()) {
+    const std::string said = text(value, "the metadata '" + key + "'", true);
+    if (facts) (*facts)[key] = said;
+  }
+}
+
+// All that the header says, compared with the size of the data before anything is made of it: tensors that overlap would together
+// take more memory than the file has bytes.
+std::vector<Placed> read_header(const Json& data, std::uint64_t size, Facts* facts) {
+  std::vector<Placed> found;
+  if (!data.is_object() || data.size() > limits::kTensors) {
+    throw Status("the safetensors header is no JSON object of at most " + std::to_string(limits::kTensors) + " tensors");
+  }
+  for (const auto& [name, entry] : data.items()) {
+    if (name == "__metadata__") {
+      read_facts(entry, facts);
+    } else {
+      found.push_back(placed(name, entry, size));
+    }
+  }
+  std::sort(found.begin(), found.end(), [](const Placed& a, const Placed& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
+  std::uint64_t at = 0;
+  for (const Placed& one : found) {
+    if (one.begin != at) throw Status("its tensors overlap or leave a hole");
+    at = one.end;
+  }
+  if (at != size) throw Status("its data ends at " + std::to_string(at) + " of " + std::to_string(size) + " bytes");
+  return found;
+}
+
+Tensors parse(std::string_view bytes, Facts* facts) {
+  if (bytes.size() < 8) throw Status("not a safetensors file, it has " + std::to_string(bytes.size()) + " bytes");
+  std::uint64_t header = 0;
+  for (std::size_t i = 8; i-- > 0;) header = header << 8 | static_cast<unsigned char>(bytes[i]);
+  if (header > limits::kSafetensorsHeaderBytes || header > bytes.size() - 8) throw Status("not a safetensors file, its header is longer than the file");
+  Json data;
+  try {
+    data = parse_json(bytes.substr(8, header));
+  } catch (const Status& status) {
+    throw Status("the safetensors header cannot be read: " + status.text());
+  }
+  const std::string_view values = bytes.substr(8 + header);
+  Tensors tensors;
+  for (const Placed& one : read_header(data, values.size(), facts)) {
+    Tensor& made = tensors.emplace(one.name, Tensor(one.dtype, one.shape)).first->second;
+    if (made.bytes()) std::memcpy(made.data(), values.data() + one.begin, made.bytes());
+  }
+  return tensors;
 }
 
 }  // namespace
 
-Result<Tensors> parse_safetensors(const std::string& bytes, const std::string& where, Facts* facts) {
-  if (bytes.size() < 8) return Status(where + ": not a safetensors file, it has " + std::to_string(bytes.size()) + " bytes");
-  std::uint64_t header = 0;
-  for (int i = 7; i >= 0; --i) header = header << 8 | static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
-  if (header > kMostHeader || header > bytes.size() - 8) return Status(where + ": not a safetensors file, its header is longer than the file");
-  const auto begin = bytes.begin() + 8;
-  const auto end = begin + static_cast<std::ptrdiff_t>(header);
-  Unique unique;
-  if (!Json::sax_parse(begin, end, &unique)) return Status(where + ": the safetensors header is no JSON, or has a name twice");
-  const Json data = Json::parse(begin, end, nullptr, false);
-  if (data.is_discarded() || !data.is_object()) return Status(where + ": the safetensors header is no JSON object");
-  const std::uint64_t size = bytes.size() - 8 - header;
-  Tensors tensors;
-  std::vector<Span> spans;
+Result<Tensors> parse_safetensors(std::string_view bytes, const std::string& where, Facts* facts) {
   try {
-    for (const auto& [name, entry] : data.items()) {
-      if (name == "__metadata__") {
-        for (const auto& [key, value] : names(entry, "the metadata").items()) {
-          const std::string said = text(value, "the metadata '" + key + "'", true);
-          if (facts) (*facts)[key] = said;
-        }
-        continue;
-      }
-      Span span{};
-      tensors.emplace(name, tensor(entry, "'" + name + "'", bytes.data() + 8 + header, size, &span));
-      spans.push_back(span);
-    }
+    return parse(bytes, facts);
   } catch (const Status& status) {
     return Status(where + ": " + status.text());
+  } catch (const std::bad_alloc&) {
+    return Status(where + " does not fit into the memory that there is");
   } catch (const std::exception& error) {
     return Status(where + ": " + error.what());
   }
-  std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
-  std::uint64_t at = 0;
-  for (const Span& span : spans) {
-    if (span.begin != at) return Status(where + ": its tensors overlap or leave a hole");
-    at = span.end;
-  }
-  if (at != size) return Status(where + ": its data ends at " + std::to_string(at) + " of " + std::to_string(size) + " bytes");
-  return tensors;
 }
 
 Result<Tensors> read_safetensors(const std::string& path, Facts* facts) {
@@ -121,7 +118,7 @@ Result<Tensors> read_safetensors(const std::string& path, Facts* facts) {
   return parse_safetensors(*bytes, path, facts);
 }
 
-Status write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors, const Facts& facts) {
+std::string safetensors_bytes(const std::map<std::string, TensorView>& tensors, const Facts& facts) {
   Json header = Json::object();
   if (!facts.empty()) header["__metadata__"] = facts;
   std::uint64_t at = 0;
@@ -140,9 +137,13 @@ Status write_safetensors(const std::string& path, const std::map<std::string, Te
   bytes += head;
   for (const auto& [name, view] : order) {
     (void)name;
-    bytes.append(static_cast<const char*>(view.data), view.bytes());
+    if (view.bytes()) bytes.append(static_cast<const char*>(view.data), view.bytes());
   }
-  return write_file(path, bytes);
+  return bytes;
+}
+
+Status write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors, const Facts& facts) {
+  return write_file(path, safetensors_bytes(tensors, facts));
 }
 
 }  // namespace edgekit

@@ -1,7 +1,8 @@
 // Arrays and their types.
 #include <cstring>
+#include <stdexcept>
 
-#include "edgekit/edgekit.hpp"
+#include "limits.hpp"
 
 namespace edgekit {
 
@@ -40,12 +41,23 @@ std::string text_of(const Shape& shape) {
   return text + "]";
 }
 
-Tensor::Tensor(DType dtype, Shape shape) : dtype_(dtype), shape_(std::move(shape)), data_(bytes()) {}
+namespace {
+
+// Bytes of an array that is to be made. The last guard: whatever shape came this far, its product does not wrap around to a small one.
+std::size_t room(DType dtype, const Shape& shape) {
+  const auto bytes = limits::bytes_of(shape, size_of(dtype));
+  if (!bytes) throw std::length_error("an array of " + std::string(name_of(dtype)) + " " + text_of(shape) + " is larger than any that is made here");
+  return static_cast<std::size_t>(*bytes);
+}
+
+}  // namespace
+
+Tensor::Tensor(DType dtype, Shape shape) : dtype_(dtype), shape_(std::move(shape)), data_(room(dtype_, shape_)) {}
 
 void Tensor::resize(DType dtype, const Shape& shape) {
+  data_.resize(room(dtype, shape));
   dtype_ = dtype;
   shape_ = shape;
-  data_.resize(bytes());
 }
 
 void Tensor::assign(const TensorView& from) {

@@ -11,7 +11,10 @@ namespace {
 std::int64_t chunks_of(const Stream& stream, const Views& inputs) {
   std::int64_t least = -1;
   for (const auto& [name, feed] : stream.feeds) {
-    const std::int64_t length = inputs.at(name).shape[static_cast<std::size_t>(feed.axis)], hop = std::max<std::int64_t>(1, feed.hop);
+    const auto fed = inputs.find(name);
+    const auto axis = static_cast<std::size_t>(feed.axis);
+    if (fed == inputs.end() || axis >= fed->second.shape.size()) return 0;
+    const std::int64_t length = fed->second.shape[axis], hop = std::max<std::int64_t>(1, feed.hop);
     const std::int64_t count = stream.pad ? (length + hop - 1) / hop : length / hop;
     least = least < 0 ? count : std::min(least, count);
   }

@@ -57,7 +57,12 @@ struct Spikes {
     std::size_t calls = 1;
     for (const auto& [graph, file] : bundle.graphs) {
       for (const std::string& name : file.probes) {
-        if (graph_loops(bundle.program, graph) && expected.count(name)) calls = std::max(calls, static_cast<std::size_t>(expected.at(name).shape[0]));
+        const auto want = expected.find(name);
+        const auto got = answers.find(name);
+        if (!graph_loops(bundle.program, graph) || want == expected.end() || got == answers.end()) continue;
+        // The golden file is as foreign as the rest: only what the engine gave says that these calls were made.
+        const bool alike = !want->second.shape.empty() && got->second.shape() == want->second.shape;
+        if (alike) calls = std::max(calls, static_cast<std::size_t>(want->second.shape[0]));
       }
     }
     for (std::size_t call = 0; call < calls; ++call) {
@@ -67,12 +72,13 @@ struct Spikes {
           const auto want = expected.find(name);
           const auto got = answers.find(name);
           if (want == expected.end() || got == answers.end()) continue;
-          if (got->second.shape() != want->second.shape) {
+          if (got->second.shape() != want->second.shape || want->second.dtype != DType::kUint8) {
             if (!call) failures->push_back("spikes of '" + name + "' have the shape " + text_of(got->second.shape()) + ", expected " + text_of(want->second.shape));
             continue;
           }
-          if (!loops && call) continue;
-          const std::size_t each = loops ? want->second.count() / static_cast<std::size_t>(want->second.shape[0]) : want->second.count();
+          const std::size_t made = !loops ? 1 : want->second.shape.empty() ? 0 : static_cast<std::size_t>(want->second.shape[0]);
+          if (call >= made) continue;
+          const std::size_t each = want->second.count() / made;
           layer(name, call * each, each, want->second, got->second, at_threshold, failures);
         }
       }
@@ -82,23 +88,24 @@ struct Spikes {
   void layer(const std::string& name, std::size_t from, std::size_t count, const TensorView& want, const Tensor& got,
              const std::map<std::string, TensorView>& at_threshold, std::vector<std::string>* failures) {
     const std::size_t image = std::max<std::size_t>(1, count / std::max<std::size_t>(1, flipped.size()));
+    const auto image_of = [&](std::size_t i) { return std::min(i / image, flipped.size() - 1); };
     std::vector<std::size_t> found;
     for (std::size_t i = 0; i < count; ++i) {
-      if (want.as<unsigned char>()[from + i] != got.as<unsigned char>()[from + i] && !flipped[i / image]) found.push_back(i);
+      if (want.as<unsigned char>()[from + i] != got.as<unsigned char>()[from + i] && !flipped[image_of(i)]) found.push_back(i);
     }
     compared += count;
     std::size_t far = 0;
     for (std::size_t i : found) {
       bool close = false;
       const auto list = at_threshold.find(name);
-      for (std::size_t k = 0; list != at_threshold.end() && k < list->second.count(); ++k) {
+      for (std::size_t k = 0; list != at_threshold.end() && list->second.dtype == DType::kInt64 && k < list->second.count(); ++k) {
         close = close || list->second.as<std::int64_t>()[k] == static_cast<std::int64_t>(from + i);
       }
       ++flips;
       near += close;
       far += !close;
     }
-    for (std::size_t i : found) flipped[i / image] = true;
+    for (std::size_t i : found) flipped[image_of(i)] = true;
     if (far) failures->push_back(std::to_string(far) + " spikes of '" + name + "' flipped away from the threshold");
   }
 };
@@ -226,6 +233,10 @@ Tensors cut(const Bundle& bundle, const Inputs& inputs, std::int64_t from, std::
     const int axis = axis_of(*bundle.data(), name);
     if (axis < 0) continue;
     const auto a = static_cast<std::size_t>(axis);
+    if (a >= value.shape.size()) {  // pushed as it is, and refused with a sentence
+      made[name].assign(value);
+      continue;
+    }
     const std::int64_t low = std::min(from, value.shape[a]), high = std::min(to, value.shape[a]);
     Shape shape = value.shape;
     shape[a] = high - low;
@@ -350,7 +361,7 @@ Result<int> check_golden(const Bundle& bundle, const Arguments& arguments) {
   }
   const bool passed = std::all_of(cases.begin(), cases.end(), [](const Json& found) { return found["failures"].empty(); });
   const Json found = {{"bundle", bundle.name()}, {"task", bundle.task()}, {"engine", engine}, {"version", kVersion}, {"passed", passed}, {"cases", cases}};
-  std::puts(found.dump(2).c_str());
+  std::puts(found.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   return passed ? 0 : 1;
 }
 

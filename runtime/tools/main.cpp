@@ -1,11 +1,13 @@
 // edgekit-run: run, stream, check or time a bundle from the command line.
 #include <algorithm>
 #include <cstdio>
+#include <new>
 
 #include "bundle_data.hpp"
 #include "golden.hpp"
 #include "json.hpp"
 #include "pcm.hpp"
+#include "printable.hpp"
 #include "run_files.hpp"
 #include "sound.hpp"
 #include "timing.hpp"
@@ -36,7 +38,7 @@ void print(const Tensors& answers) {
     if (tensor.count()) line[name] = {{"shape", tensor.shape()}, {"values", values(tensor)}};
   }
   if (line.empty()) return;
-  std::puts(line.dump().c_str());
+  std::puts(line.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
   std::fflush(stdout);
 }
 
@@ -108,10 +110,14 @@ int main(int count, char** words) {
   } else {
     try {
       code = edgekit::work(*arguments);
+    } catch (const edgekit::Status& status) {
+      code = status;
+    } catch (const std::bad_alloc&) {
+      code = edgekit::Status("out of memory");
     } catch (const std::exception& error) {
       code = edgekit::Status(error.what());
     }
   }
-  if (!code) std::fprintf(stderr, "error: %s\n", code.status().text().c_str());
+  if (!code) std::fprintf(stderr, "error: %s\n", edgekit::printable(code.status().text()).c_str());
   return code ? *code : 2;
 }

@@ -7,6 +7,7 @@
 
 #include "bundle_data.hpp"
 #include "golden.hpp"
+#include "printable.hpp"
 
 namespace edgekit {
 
@@ -69,7 +70,7 @@ Result<Tensor> read_sound(const TensorInfo& input, const std::string& path) {
   auto sound = read_wav(path);
   if (!sound) return sound.status();
   if (!input.rate_hz) {  // nobody said at which rate it is to be: the reader should know at which it is
-    std::fprintf(stderr, "%s: %d Hz, %d channel%s, %.2f s\n", path.c_str(), sound->rate_hz, sound->channels,
+    std::fprintf(stderr, "%s: %d Hz, %d channel%s, %.2f s\n", printable(path).c_str(), sound->rate_hz, sound->channels,
                  sound->channels == 1 ? "" : "s averaged", static_cast<double>(sound->samples.count()) / std::max(1, sound->rate_hz));
     return std::move(sound->samples);
   }
@@ -142,7 +143,7 @@ Status make_voice(const Bundle& bundle, const Arguments& arguments) {
   const bool suffix = dot != std::string::npos && (slash == std::string::npos || dot > slash + 1);
   const std::string path = arguments.outputs.empty() ? from.substr(0, suffix ? dot : from.size()) + ".voice" : arguments.outputs[0];
   if (Status s = write_voice(bundle, path, *answers); !s) return s;
-  std::printf("voice: %s\n", path.c_str());
+  std::printf("voice: %s\n", printable(path).c_str());
   return {};
 }
 

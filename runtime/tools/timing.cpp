@@ -156,7 +156,7 @@ Status profile(const Bundle& bundle, const Arguments& arguments) {
       if (Status s = back_to_back(&*query, arguments.energy_s, &found); !s) return s;
     }
   }
-  std::puts(found.dump().c_str());
+  std::puts(found.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
   return {};
 }
 
@@ -183,7 +183,7 @@ Status bench(const Bundle& bundle, const Arguments& arguments) {
                       {"latency_min_ms", taken.quantile_ns(0) / 1e6},
                       {"steps_per_run", each},
                       {"ns_per_step_p50", each ? p50 / static_cast<double>(each) : 0.0}};
-  std::puts(found.dump(2).c_str());
+  std::puts(found.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   return {};
 }
 
