@@ -39,6 +39,7 @@ SAMPLES = 500  # of the calibration data, every fifth and fourth of five held ba
 BATCH = 20
 ROWS = 2000  # of the calls of a graph that ranges are taken from: a loop of ten steps would give ten times what one call does
 NOTHING_KEPT = Kept()  # yet
+JUDGED = 40  # calls of a graph that only other tasks run, by which it is judged
 TIMED = 60  # calls of each form, in turns
 
 
@@ -47,7 +48,7 @@ class Trial:
     """What a form did on the samples held back."""
 
     choice: Choice
-    sqnr_db: float  # of the worst output; of a program that decides, of any graph
+    sqnr_db: float  # of the worst output; of a program that decides, of any graph; of graphs that only other tasks run, too
     same_answers: float | None  # share of samples; None where no output is a row of scores
     graphs: Mapping[str, GraphTrial] = field(default_factory=dict)  # of a program that decides, what each graph did
 
@@ -86,21 +87,38 @@ class Trials:
         self._calls = self._recorded()
         self._ranges: dict[str, dict[str, Any]] = {}
         self.judged = self._judges(self.held_back) if decides(source.manifest) else {}
+        # What the own program never runs is judged alone, on what other tasks give it: nothing else would say how good it is.
+        seen = {p.graph for p in source.manifest.program.graph_phases()}
+        self.elsewhere = {
+            g: JudgedGraph(self.models[g], self._held_back_calls[g], self.untrained)
+            for g in dict.fromkeys(g for g, _ in self.nodes) if g not in seen and self._held_back_calls.get(g)
+        }  # fmt: skip
         self._graph_trials: dict[Any, GraphTrial] = {}
         self.expected = {} if self.judged else self.answers(source, self.held_back)
         self._kept: dict[str, Any] = json.loads(cache.read_text()) if cache is not None and cache.is_file() else {}
 
     def _recorded(self) -> dict[str, list[dict[str, np.ndarray]]]:
-        """What each graph is given over the calibration samples, of all tasks: the ranges are those of all that the graphs do."""
+        """What each graph is given over the calibration samples, of all tasks: the ranges are those of all that the graphs do.
+
+        Every fifth and fourth of five batches of the other tasks is held back, too."""
         model, each = self.source.manifest.model, MOST // (1 + len(self.source.manifest.tasks))  # the calls of all tasks together are no more
         assert model is not None
         found = record(self.source, self.calibration, each)
+        self._held_back_calls: dict[str, list[dict[str, np.ndarray]]] = {}
         for name in self.source.manifest.tasks:
             view = self.source.of_task(name)
-            samples = self.task.task_samples(model, name, SAMPLES)
-            for graph, calls in record(view, self._batches(dict(samples), view), each).items():
+            batches = self._batches(dict(self.task.task_samples(model, name, SAMPLES)), view)
+            held = [i for i in range(len(batches)) if i % 5 >= 3] or [len(batches) - 1]
+            for graph, calls in record(view, [b for i, b in enumerate(batches) if i not in held or len(batches) == 1], each).items():
                 found[graph] = found[graph] + calls
+            for graph, calls in record(view, [batches[i] for i in held], JUDGED).items() if not self._run_by_own(view) else ():
+                self._held_back_calls[graph] = self._held_back_calls.get(graph, []) + calls
         return {graph: spread(calls, max(ROWS // self._rows(graph, calls), 1)) for graph, calls in found.items()}
+
+    def _run_by_own(self, view: Bundle) -> bool:
+        """Whether the own program runs all graphs of a task that have something to quantise."""
+        own = {p.graph for p in self.source.manifest.program.graph_phases()}
+        return {p.graph for p in view.manifest.program.graph_phases()} & {g for g, _ in self.nodes} <= own
 
     def _rows(self, graph: str, calls: list[dict[str, np.ndarray]]) -> int:
         """The most samples that a call of the graph has."""
@@ -147,6 +165,9 @@ class Trials:
             kept = self._kept[key]
             return Trial(choice, kept["sqnr_db"], kept["same_answers"], {g: GraphTrial(**t) for g, t in kept["graphs"].items()})
         found = self.by_graph(choice, self.judged) if self.judged else self._whole(choice)
+        if self.elsewhere:
+            apart = self.by_graph(choice, self.elsewhere)
+            found = dataclasses.replace(found, sqnr_db=min(found.sqnr_db, apart.sqnr_db), graphs={**found.graphs, **apart.graphs})
         self._kept[key] = {n: v for n, v in found.to_json().items() if n != "choice"}
         if self._cache_path is not None:
             files.write_text(self._cache_path, json.dumps(self._kept))

@@ -155,7 +155,7 @@ def quantised_bundle(
         else:
             found = search(trials, forms, promise, progress)
         chosen: Choice = found.pop("choice")
-        if trials.judged:
+        if trials.judged or trials.elsewhere:
             found["graphs"] = {g: dataclasses.asdict(t) for g, t in trials.trial(chosen).graphs.items()}
             found["left_float"] = trials.left_float
         if not any(n.op_type == "QuantizeLinear" for g in trials.graphs(chosen).values() for n in g.graph.node):

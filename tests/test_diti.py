@@ -467,6 +467,7 @@ def test_rounded_to_int8_the_code_keeps_what_the_probe_reads(bundle: Bundle, tmp
     made = calibrator.calibrate(bundle, tmp_path / "int8", calibrator.options)
     found = made.manifest.details["quantisation"]
     assert found["good"] and found["same_answers"] is None and not found["float_nodes"], "numbers of a code are no scores, and all layers are rounded"
+    assert found["sqnr_db"] == min(found["sqnr_db"], found["graphs"]["step"]["sqnr_db"]) >= 20, "the step, which encoding never runs, is judged as well"
     encode, swapped = (examine.verify(made.of_task(task), "onnxruntime", 355 if task == "encode" else 0) for task in made.task_names)
     assert encode.passed and swapped.passed
     assert encode.output_max_abs > 1e-4 and encode.score > bundle.manifest.model.score - 0.02
