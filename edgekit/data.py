@@ -8,12 +8,12 @@ import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgekit import files
-from edgekit.errors import Broken, EdgekitError, no_such
+from edgekit import files, lock
+from edgekit.errors import Broken, EdgekitError, Unwritable, no_such
 from edgekit.measurement import Progress
 
 TIMEOUT_S = 30.0
@@ -129,8 +129,14 @@ def fetch(name: str, progress: Progress) -> Path:
         raise no_such("data set", name, DATASETS, "'digits' needs no download")
     there = folder(name)
     if there is not None:
+        _forget_parts(name)
         return there
     out = cache_folder() / "data" / name
+    with lock.new_folder(out), files.mendable(out, only_disk=True):
+        return _fetched(name, out, progress)
+
+
+def _fetched(name: str, out: Path, progress: Progress) -> Path:
     parts = [out.parent / f"{source.name}.part" for source in DATASETS[name].sources]
     for source, part in zip(DATASETS[name].sources, parts, strict=True):
         _download(source, part, name, progress)
@@ -140,19 +146,27 @@ def fetch(name: str, progress: Progress) -> Path:
                 _extract(part, source.members, draft)
             else:
                 (draft / source.name).write_bytes(part.read_bytes())
-    for part in parts:
-        part.unlink()
+    _forget_parts(name)
     return out
+
+
+def _forget_parts(name: str) -> None:
+    """Downloads whose content is in place; those too that a process left which was killed at this point."""
+    for source in DATASETS[name].sources:
+        with suppress(OSError):
+            (cache_folder() / "data" / f"{source.name}.part").unlink(missing_ok=True)
 
 
 def _download(source: Source, part: Path, name: str, progress: Progress) -> None:
     """Bring `part` to the source's size, from the first mirror that can be reached, and check its hash."""
-    part.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     for url in source.urls:
         try:
             _download_from(url, source, part, progress)
         except (OSError, http.client.HTTPException) as error:
+            said = "Permission denied" if isinstance(error, PermissionError) else files.what_the_disk_said(error)
+            if said:  # another mirror would not help
+                raise Unwritable(f"cannot write {part}: {said}; free space, or set EDGEKIT_CACHE to another folder") from None
             reasons.append(f"{url}: {getattr(error, 'reason', None) or error}")
             continue
         if files.sha256_of(part) != source.sha256:

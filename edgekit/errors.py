@@ -17,6 +17,10 @@ class Broken(EdgekitError):
     """A file is not what it says it is: a hash, a field or a version does not fit."""
 
 
+class Unwritable(EdgekitError):
+    """The place to write to refuses: it is full, read only, or another process works there. The same work may go well later."""
+
+
 class NotEqual(EdgekitError):
     """An exported model does not give the answers of the model it came from; exit code 1."""
 

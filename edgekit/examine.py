@@ -38,11 +38,11 @@ def verify(bundle: Bundle, runtime: str = "", score_limit: int | None = None) ->
     name = runtime or _ready_runtimes(bundle)[0]
     part = _runtime_for(bundle, name)
     found = verify_bundle(bundle, part, score_limit)
-    bundle.write_evidence(f"verify-{name}", found.to_json())
     for inner, said in found.prepares.items():
         bundle.preparation(inner).write_evidence(f"verify-{name}", said)
     for task, said in found.tasks.items():
         bundle.of_task(task).write_evidence(f"verify-{name}", said)
+    bundle.write_evidence(f"verify-{name}", found.to_json())  # last: where it is there, nobody verifies again, so all must be
     return found
 
 
@@ -78,8 +78,8 @@ def profile(
     device = targets.load(target or targets.which_target().target)
     found = profile_bundle(bundle, request, target=device.name, meter=meter or device.meter, progress=progress)
     name = evidence_name(request)
-    bundle.write_evidence(f"profile-{name}", found.measurement.to_json())
     write_tensors(bundle.evidence / f"samples-{name}.safetensors", found.samples, {"bundle_sha256": bundle.sha256})
+    bundle.write_evidence(f"profile-{name}", found.measurement.to_json())  # last: where it is there, nobody measures again
     return found.measurement
 
 

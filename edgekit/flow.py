@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from edgekit import examine, intake, registry, report, sniff
+from edgekit import examine, intake, lock, registry, report, sniff
 from edgekit import recipe as recipes
 from edgekit.bundle import MANIFEST, Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import Broken, EdgekitError, Missing, NotEqual, no_such
+from edgekit.errors import Broken, EdgekitError, Missing, NotEqual, Unwritable, no_such
 from edgekit.files import canonical_json, remove_drafts, write_text
 from edgekit.intake import Wishes
 from edgekit.measurement import Progress, silent
@@ -31,9 +32,10 @@ def run(recipe: Path | str, out: Path, formats: Sequence[str] = (), progress: Pr
     """A recipe all the way: trained, deployed, reported. Run again, it goes on where it was stopped."""
     wishes = formats or deploy_formats(recipe)
     check_ready(wishes, options.get("allow_missing", False))
-    checkpoint = train(recipe, out, progress)
-    bundles = deploy(checkpoint, out, wishes, progress, **options)
-    found = write_report(out)
+    with lock.run_folder(out):
+        checkpoint = train(recipe, out, progress)
+        bundles = deploy(checkpoint, out, wishes, progress, **options)
+        found = write_report(out)
     require_all(bundles, out)
     return found
 
@@ -43,7 +45,8 @@ def train(recipe: Path | str, out: Path, progress: Progress = silent, devices: i
     read = recipes.read(recipe)
     family = registry.find(Family, read.family)
     options = recipes.fill(family.options(), {k: v for k, v in read.values.items() if k != "deploy"}, str(recipe))
-    return family.fit(options, out / "train", progress, devices, nodes)
+    with lock.run_folder(out) if is_first_process() else nullcontext():  # the others work in the same folder on purpose, and write nothing
+        return family.fit(options, out / "train", progress, devices, nodes)
 
 
 def deploy(  # noqa: PLR0913 - what a person can choose of the whole flow
@@ -54,11 +57,23 @@ def deploy(  # noqa: PLR0913 - what a person can choose of the whole flow
     """Export a checkpoint or a user's own model (by `wishes`) to every format wished (and what lies on the way), verify
     each, profile each that passed."""
     skipped = check_ready(formats, allow_missing)
-    trained = intake.read(str(source), wishes or Wishes()) if intake.is_own(str(source)) else load_trained(Path(source))
-    if "onnx" in formats and fusable(trained.program):
-        formats = (*formats, "onnx-fused")  # the loop and the fused graph are timed side by side
-    routes = [route(w) for w in formats]
-    steps = list(dict.fromkeys(step for r in routes for step in r))
+    with lock.run_folder(out):
+        trained = intake.read(str(source), wishes or Wishes()) if intake.is_own(str(source)) else load_trained(Path(source))
+        if "onnx" in formats and fusable(trained.program):
+            formats = (*formats, "onnx-fused")  # the loop and the fused graph are timed side by side
+        routes = [route(w) for w in formats]
+        steps = list(dict.fromkeys(step for r in routes for step in r))
+        bundles = _made(steps, trained, out, progress)
+        for i, bundle in enumerate(bundles):
+            progress(f"verify and profile {bundle.label}", i, len(bundles))
+            examine.deployed(bundle, trained, skipped, score_limit, Request(seconds=seconds, processes=processes))
+        examine.estimate_here(bundles)
+    progress("deploy", len(bundles), len(bundles))
+    return bundles
+
+
+def _made(steps: Sequence[Step], trained: Trained, out: Path, progress: Progress) -> list[Bundle]:
+    """A bundle a step, as far as the formats can say the model; refused.json says of the others why not."""
     bundles: dict[str, Bundle] = {}
     refused: dict[str, str] = {}
     for i, step in enumerate(steps):
@@ -68,14 +83,11 @@ def deploy(  # noqa: PLR0913 - what a person can choose of the whole flow
             continue
         try:
             bundles[step.label] = make(step, trained, bundles, out / "bundles" / step.label.replace(":", "-"), progress)
+        except Unwritable:
+            raise
         except EdgekitError as error:  # this format cannot say the model; the others can
             refused[step.label] = str(error)
     write_text(out / REFUSED, canonical_json(refused))
-    for i, bundle in enumerate(bundles.values()):
-        progress(f"verify and profile {bundle.label}", i, len(bundles))
-        examine.deployed(bundle, trained, skipped, score_limit, Request(seconds=seconds, processes=processes))
-    examine.estimate_here(list(bundles.values()))
-    progress("deploy", len(bundles), len(bundles))
     return list(bundles.values())
 
 
@@ -90,13 +102,14 @@ def make(
         if name not in part.options:
             raise no_such(f"option of {step.label}", name, part.options)
     options = {**part.options, **(chosen or {})}
-    remove_drafts(out.absolute())
     source = trained if step.accepts == "checkpoint" else bundles[step.accepts]
     assert source is not None
-    if isinstance(part, Calibrator):
-        assert isinstance(source, Bundle)
-        return part.calibrate(source, out, options, progress)
-    return part.export(source, out, options)
+    with lock.new_folder(out):
+        remove_drafts(out)
+        if isinstance(part, Calibrator):
+            assert isinstance(source, Bundle)
+            return part.calibrate(source, out, options, progress)
+        return part.export(source, out, options)
 
 
 def export(
@@ -139,7 +152,8 @@ def calibrate(source: Path, method: str, out: Path, options: Mapping[str, Any] |
     unknown = set(options or {}) - set(part.options)
     if unknown:
         raise no_such(f"option of {method}", sorted(unknown)[0], part.options)
-    return part.calibrate(parent, out, {**part.options, **(options or {})}, progress)
+    with lock.new_folder(out):
+        return part.calibrate(parent, out, {**part.options, **(options or {})}, progress)
 
 
 def load_trained(checkpoint: Path) -> Trained:
@@ -173,7 +187,7 @@ def run_folder_of(source: Path) -> Path:
 
 def is_first_process() -> bool:
     """False in the other processes of a distributed training, which have nothing to print."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def deploy_formats(recipe: Path | str) -> tuple[str, ...]:

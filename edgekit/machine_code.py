@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from edgekit import files
 from edgekit.data import cache_folder
 from edgekit.errors import EdgekitError
 
@@ -15,11 +17,8 @@ TRUST = "EDGEKIT_TRUST"  # set by --trust, so that processes that edgekit starts
 def remember(format_name: str, manifest_sha256: str) -> None:
     """Note that this account made a bundle here. Where no note can be kept, --trust will be asked for."""
     if format_name in FORMATS:
-        try:
-            _note(manifest_sha256).parent.mkdir(parents=True, exist_ok=True)
-            _note(manifest_sha256).touch()
-        except OSError:
-            pass
+        with suppress(EdgekitError):
+            files.write_bytes(_note(manifest_sha256), b"")
 
 
 def check(format_name: str, manifest_sha256: str, folder: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from edgekit import conditions as machine
-from edgekit import energy, own_process, registry, scenarios, summary
+from edgekit import energy, files, own_process, registry, scenarios, summary
 from edgekit import target as targets
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
@@ -85,7 +84,7 @@ def watched(jobs: Sequence[tuple[Bundle, Request]], tree: Tree = HERE, progress:
     start = time.monotonic_ns()
     paths = machine.files(tree)
     runs = []
-    with Watch(_on_other_cores(machine.reader(tree, paths)), WATCH_S) as watch, tempfile.TemporaryDirectory(prefix="edgekit-profile-") as work:
+    with Watch(_on_other_cores(machine.reader(tree, paths)), WATCH_S) as watch, files.scratch("profile") as work:
         for i, (bundle, request) in enumerate(jobs):
             progress(f"time {bundle.label}", i, len(jobs))
             samples = Path(work) / f"{i}.safetensors"

@@ -7,7 +7,6 @@ lies between DQ and Q as one integer kernel. Weights are int8, one scale an outp
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgekit import files
 from edgekit.errors import EdgekitError
 from edgekit.parts import Arrays
 
@@ -54,7 +54,7 @@ def prepared(model: bytes) -> Any:
     import onnx
     import onnxruntime as ort
 
-    with tempfile.TemporaryDirectory(prefix="edgekit-fold-") as folder:
+    with files.scratch("fold") as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -149,7 +149,7 @@ def ranges_of(model: Any, batches: Iterable[Arrays], method: str) -> Any:
     extra: dict[str, Any] = {"symmetric": False}  # onnxruntime's histograms of absolute values fail where a tensor hardly changes
     if method == "percentile":
         extra["percentile"] = PERCENTILE
-    with tempfile.TemporaryDirectory(prefix="edgekit-ranges-") as folder:
+    with files.scratch("ranges") as folder:
         onnx.save(model, Path(folder) / "model.onnx")
         made = calibrate.create_calibrator(
             str(Path(folder) / "model.onnx"), _operators(), str(Path(folder) / "augmented.onnx"), kinds[method], extra_options=extra

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -185,7 +184,7 @@ class Trials:
         return Trial(choice, min(t.sqnr_db for t in found.values()), None, found)
 
     def _whole(self, choice: Choice) -> Trial:
-        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+        with files.scratch("trial") as folder:
             return self.compare(choice, self.answers(self._draft(choice, Path(folder)), self.held_back))
 
     def compare(self, choice: Choice, got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray] | None = None) -> Trial:
@@ -210,7 +209,7 @@ class Trials:
         """Median microseconds of one sample: of the float bundle first, then of each form; one pinned thread, in turns."""
         one = {n: v[:1] if self._free_batch() else v for n, v in self.held_back[0].items()}
         before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-        with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder, ExitStack() as stack:
+        with files.scratch("trial") as folder, ExitStack() as stack:
             bundles = [self.source, *(self._draft(c, Path(folder) / str(i)) for i, c in enumerate(choices))]
             runtime = registry.find(Runtime, "onnxruntime")
             calls = [stack.enter_context(runtime.open(b, threads=1)).bind(one) for b in bundles]
@@ -249,7 +248,7 @@ class Trials:
         if self.judged:
             there = self.by_graph(choice, self._judges(inputs))
         else:
-            with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+            with files.scratch("trial") as folder:
                 got = self.answers(self._draft(choice, Path(folder)), inputs)
             there = self.compare(choice, got, self.answers(self.source, inputs))
         here = self.trial(choice)

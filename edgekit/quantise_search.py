@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 import io
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit import files
 from edgekit.bundle import Allowed, Bundle, Lineage, done_already
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Progress
@@ -136,10 +136,11 @@ def quantised_bundle(
     import onnxruntime
 
     lineage = Lineage(f"calibrate {variant or 'int8'}", source.sha256, dict(options), {"onnxruntime": onnxruntime.__version__})
+    cache = out.parent / f"{out.name}.search.json"
     if done := done_already(out, lineage):
+        cache.unlink(missing_ok=True)  # of a process that was killed when it had just made the bundle
         return done
     promise = float(options["max_score_drop"])
-    cache = out.parent / f"{out.name}.search.json"
     with quiet():
         trials = Trials(source, cache)
         if not trials.nodes:
@@ -192,7 +193,7 @@ def _missed(found: Mapping[str, Any], promise: float) -> str:
 def _floors(trials: Trials, choice: Choice) -> Kept:
     """The floors of what the form keeps of the golden answers here."""
     manifest = dataclasses.replace(trials.plain, precision="int8", prepares=())
-    with tempfile.TemporaryDirectory(prefix="edgekit-trial-") as folder:
+    with files.scratch("trial") as folder:
         return kept_of(trials.source, trials.write(choice, Path(folder) / "bundle", manifest), "onnxruntime").floors()
 
 

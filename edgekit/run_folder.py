@@ -38,13 +38,13 @@ def read_run(out: Path) -> Run:
     """Everything that is known about a run folder, from its files."""
     result_path = out / "train" / "result.json"
     result: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
-    folders = sorted((out / "bundles").glob("*/bundle.json")) if (out / "bundles").is_dir() else []
+    folders = _bundles(out)
     written = next((p for p in (out / "report" / JSON, out / JSON) if p.is_file()), None)
     if not result and not folders and written:
         return _swept(written)
     if not result and not folders:
         raise EdgekitError(f"nothing to report in {out}; run `edgekit train` or `edgekit deploy` with --out first")
-    bundles = [open_bundle(p.parent) for p in folders]
+    bundles = [open_bundle(p) for p in folders]
     order = {f: i for i, f in enumerate(DEFAULT_FORMATS)}
     bundles.sort(key=lambda b: (order.get(b.manifest.format, 9), b.manifest.precision != "f32"))
     tools = {k: v for b in bundles for k, v in b.manifest.lineage.tools.items()}
@@ -87,13 +87,18 @@ def _swept(path: Path) -> Run:
 def read_samples(out: Path) -> dict[tuple[str, int], Samples]:
     """(folder of a bundle, place of a measurement in its row) -> every sample, of those that were kept and belong to that bundle."""
     found: dict[tuple[str, int], Samples] = {}
-    for path in sorted((out / "bundles").glob("*/bundle.json")) if (out / "bundles").is_dir() else ():
-        bundle = open_bundle(path.parent)
+    for path in _bundles(out):
+        bundle = open_bundle(path)
         for i, name in enumerate(_evidence(bundle, "profile")):
             rows = _samples(bundle, name.replace("profile", "samples", 1))
             if rows is not None:
                 found[str(bundle.folder.relative_to(out)), i] = rows
     return found
+
+
+def _bundles(out: Path) -> list[Path]:
+    """The folders of the bundles of a run; one that is being made, or was when its process was killed, is none."""
+    return [p.parent for p in sorted((out / "bundles").glob("*/bundle.json")) if not p.parent.name.startswith(files.DRAFT)]
 
 
 def _samples(bundle: Bundle, name: str) -> Samples | None:

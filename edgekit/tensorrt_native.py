@@ -6,12 +6,12 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit import files
 from edgekit.errors import EdgekitError, Missing
 from edgekit.registry import missing_modules
 from edgekit.tensorrt_checks import name_of
@@ -23,7 +23,7 @@ LIMIT_S = 1800
 
 def call(module: str, do: str, **job: Any) -> dict[str, Any]:
     """What the child answered. EdgekitError when it died or took too long; a refusal is an answer."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-trt-") as folder:
+    with files.scratch("trt") as folder:
         asked, answered = Path(folder) / "job.json", Path(folder) / "answer.json"
         asked.write_text(json.dumps({"module": module, "do": do, **job}))
         command = [sys.executable, "-P", str(CHILD), str(asked), str(answered)]

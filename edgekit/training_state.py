@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
-MANIFEST = "state.json"
+MANIFEST, BEFORE = "state.json", "before.json"
 FORMAT_VERSION = 2
 ROLES = ("best", "model", "optimizer", "average")
 
@@ -39,8 +40,21 @@ class State:
 
 
 def read(folder: Path, identity: str) -> State | None:
-    """The state in `folder` if it belongs to `identity`, else None; Broken when it was changed or is not whole."""
-    path = folder / MANIFEST
+    """The state in `folder` if it belongs to `identity`, else None. Where its files were damaged, the one of the epoch before; Broken when
+    that is not whole either."""
+    try:
+        return _read(folder / MANIFEST, identity)
+    except Broken:
+        before = None
+        with suppress(Broken):
+            before = _read(folder / BEFORE, identity)
+        if before is None:
+            raise
+        return before
+
+
+def _read(path: Path, identity: str) -> State | None:
+    folder = path.parent
     if not path.is_file():
         return None
     try:
@@ -56,7 +70,8 @@ def read(folder: Path, identity: str) -> State | None:
 def write(folder: Path, state: State) -> None:
     """Store the state. Whenever the process is killed, `folder` holds the old state or this one, whole.
 
-    Tensors go to files named after their epoch; state.json, written last and atomically, says which ones count.
+    Tensors go to files named after their epoch; state.json, written last and atomically, says which ones count. Until the training is
+    finished, the state before stays too: a disk that loses a file costs an epoch, and not all.
     """
     epoch = len(state.history)
     names = {role: f"{role}-{state.best_epoch if role == 'best' else epoch}" for role in ROLES}
@@ -68,10 +83,17 @@ def write(folder: Path, state: State) -> None:
     }
     plain = {f.name: getattr(state, f.name) for f in dataclasses.fields(state) if f.name not in names}
     data = {"format_version": FORMAT_VERSION, "files": entries, **plain, "history": list(state.history)}
-    files.write_text(folder / MANIFEST, files.canonical_json(data))
     keep = {e["name"] for e in entries.values() if e}
-    for left in folder.iterdir():
-        if left.name not in keep and (left.suffix == ".safetensors" or left.name.startswith(files.DRAFT)):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # there is none before, or none that can be read
+        before = (folder / MANIFEST).read_bytes()
+        if not state.finished:
+            keep |= {e["name"] for e in json.loads(before)["files"].values() if e}
+            files.write_bytes(folder / BEFORE, before)
+    files.write_text(folder / MANIFEST, files.canonical_json(data))
+    if state.finished:
+        (folder / BEFORE).unlink(missing_ok=True)
+    for left in folder.glob("*.safetensors"):
+        if left.name not in keep:
             left.unlink()
 
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from edgekit import limits, own_process
+from edgekit import files, limits, own_process
 from edgekit.model_engine import Refused
 from edgekit.plain_text import one_line, shown
 from edgekit.untrusted_child import HEAD, frame
@@ -54,7 +54,7 @@ class Child:
         self._memory = limits.memory_bytes(model_bytes)
         self._files = limits.FILE_BYTES + 2 * model_bytes
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch = contextlib.ExitStack()
         self._errors: IO[bytes] | None = None
         self._wasted_s = 0.0  # by questions that were refused: golden inputs of other sizes are tried, but not for ever
         self.no_network: bool | None = None  # once it has begun
@@ -98,9 +98,8 @@ class Child:
                         pipe.close()
         if self._errors is not None:
             self._errors.close()
-        if self._folder is not None:
-            self._folder.cleanup()
-        self._errors = self._folder = None
+        self._errors = None
+        self._scratch.close()
 
     def _ask(self, asked: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
         try:
@@ -119,13 +118,13 @@ class Child:
         raise Refused(self._no_memory() if said == "memory" else f"{self._no_memory()}: {said}" if NO_MEMORY.search(said) else said)
 
     def _begin(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="edgekit-untrusted-")
-        self._errors = tempfile.TemporaryFile(dir=self._folder.name)  # noqa: SIM115 - closed by close
+        folder = self._scratch.enter_context(files.scratch("untrusted"))
+        self._errors = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close
         cpu_s = int(limits.seconds() * limits.CPU_SECONDS_EACH) + 60
         command = [sys.executable, "-P", "-m", "edgekit.untrusted_child", str(self._memory), str(cpu_s), str(self._files)]
-        environment = {**own_process.environment(), **ALONE, "TMPDIR": self._folder.name}
+        environment = {**own_process.environment(), **ALONE, "TMPDIR": str(folder)}
         self._process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, cwd=self._folder.name, env=environment,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, cwd=folder, env=environment,
             start_new_session=True, bufsize=0,
         )  # fmt: skip
         for pipe in (self._process.stdin, self._process.stdout):

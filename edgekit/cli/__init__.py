@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -75,6 +76,16 @@ def main() -> int:
     except EdgekitError as error:
         click.echo(f"error: {one_line(error)}", err=True)  # names out of files may hold anything
         return error.exit_code
+    except (OSError, ValueError, RuntimeError) as error:
+        from edgekit.files import what_the_disk_said
+
+        said = what_the_disk_said(error)  # of a folder for temporary files, say, or of whatever takes the output
+        if not said:
+            raise
+        place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        with suppress(OSError):
+            click.echo(f"error: cannot write {one_line(place)}{said}; free space, or set TMPDIR to another folder", err=True)
+        return 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped; run the same command again to go on", err=True)
         return 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from edgekit.errors import EdgekitError
@@ -56,7 +57,8 @@ class _Gpus(Readout):
         return tuple(values)
 
     def close(self) -> None:
-        self._nvml.nvmlShutdown()
+        with suppress(self._nvml.NVMLError):  # a driver that went away has nothing to be closed
+            self._nvml.nvmlShutdown()
 
 
 def _open() -> _Gpus:
@@ -74,7 +76,8 @@ def _open() -> _Gpus:
         if not asked:
             raise EdgekitError("the NVIDIA driver shows no GPU; in a container, start it with --gpus all")
     except (EdgekitError, nvml.NVMLError) as error:
-        nvml.nvmlShutdown()
+        with suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
         raise EdgekitError(str(error)) from None
     return _Gpus(nvml, asked)
 

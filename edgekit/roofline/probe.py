@@ -90,7 +90,7 @@ def _alone(file: Path) -> Iterator[None]:
         yield
         return
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of a place in the cache that everybody shares: here one waits, and does not refuse
         yield
 
 

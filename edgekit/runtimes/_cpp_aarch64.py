@@ -7,7 +7,6 @@ import importlib.util
 import os
 import shutil
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -115,10 +114,11 @@ def _sysroot(processor: str) -> Path:
     if libc is None:
         raise Missing(f"there is no C library for aarch64: {HINT}")
     link = root / "lib"
-    if link.is_symlink() and link.readlink() != libc:
-        link.unlink()
-    if not link.is_symlink():
-        link.symlink_to(libc)
+    if not link.is_symlink() or link.readlink() != libc:
+        other = root / f"{files.DRAFT}lib-{os.getpid()}"  # two processes may come here at once
+        other.unlink(missing_ok=True)
+        other.symlink_to(libc)
+        other.replace(link)
     return root
 
 
@@ -129,10 +129,10 @@ def _library() -> Path | None:
 
 def _fetch_library() -> None:
     version = importlib.metadata.version("onnxruntime")
-    with tempfile.TemporaryDirectory(prefix="edgekit-wheel-") as work:
+    with files.scratch("wheel") as work:
         call([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:",
               "--platform", "manylinux_2_28_aarch64", "--platform", "manylinux_2_27_aarch64", "--python-version", "3.11",
-              "--dest", work, f"onnxruntime=={version}"], f"fetch ONNX Runtime {version} for aarch64")  # fmt: skip
+              "--dest", str(work), f"onnxruntime=={version}"], f"fetch ONNX Runtime {version} for aarch64")  # fmt: skip
         wheel = next(Path(work).glob("*.whl"))
         with zipfile.ZipFile(wheel) as archive, files.folder_draft(cache_folder() / "aarch64" / f"onnxruntime-{version}") as draft:
             names = [n for n in archive.namelist() if n.startswith("onnxruntime/capi/libonnxruntime.so")]
@@ -154,7 +154,7 @@ def _fetch_debs() -> None:
     """qemu and the C library without root: Debian's packages, unpacked into the cache."""
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
         raise Missing(f"there is no qemu-aarch64 here; on Debian or Ubuntu: {HINT}")
-    with tempfile.TemporaryDirectory(prefix="edgekit-apt-") as work:
+    with files.scratch("apt") as work:
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (Path(work) / folder).mkdir(parents=True)
         options = [f"-oDir::State={work}/state", f"-oDir::Cache={work}/cache", "-oDir::State::status=/var/lib/dpkg/status",
@@ -182,8 +182,6 @@ def _write_zig_wrappers() -> None:
     folder = cache_folder() / "zig" / "bin"
     target = f"-target {TRIPLE}.{GLIBC}"
     for name, verb in (("zigcc", f"cc {target}"), ("zigcxx", f"c++ {target}"), ("zigar", "ar"), ("zigranlib", "ranlib")):
-        path = folder / name
-        files.write_text(path, f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {verb} "$@"\n')
-        path.chmod(0o755)
+        files.write_text(folder / name, f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {verb} "$@"\n', mode=0o755)
 
 

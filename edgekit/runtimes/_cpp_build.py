@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +56,13 @@ def build(variant: Variant, progress: Progress) -> Path:
     cmake = tool("cmake", "pip install cmake")
     generator = ["-G", "Ninja"] if shutil.which("ninja", path=tool_path()) else []
     environment = {**os.environ, "PATH": tool_path(), **(variant.environment or {})}
-    with tempfile.TemporaryDirectory(prefix="edgekit-build-") as work:
-        configure = [cmake, *generator, "-S", str(sources()), "-B", work, "-DCMAKE_BUILD_TYPE=Release",
+    with files.scratch("build") as work:
+        configure = [cmake, *generator, "-S", str(sources()), "-B", str(work), "-DCMAKE_BUILD_TYPE=Release",
                      f"-DEDGEKIT_JSON_INCLUDE={json_include()}", *variant.settings]  # fmt: skip
         progress(f"build the C++ runner ({variant.name})", 0, 2)
         call(configure, "configure the C++ runner", environment)
         progress(f"build the C++ runner ({variant.name})", 1, 2)
-        call([cmake, "--build", work, "--target", RUNNER, "--parallel", "2"], "compile the C++ runner", environment)
+        call([cmake, "--build", str(work), "--target", RUNNER, "--parallel", "2"], "compile the C++ runner", environment)
         progress(f"build the C++ runner ({variant.name})", 2, 2)
         with files.folder_draft(folder_of(variant)) as draft:
             shutil.copy2(Path(work) / RUNNER, draft / RUNNER)

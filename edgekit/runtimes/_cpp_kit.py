@@ -98,8 +98,7 @@ def _write_zig_wrappers(architecture: str) -> None:
     folder = cache_folder() / "zig" / f"bin-{architecture}"
     target = f"-target {architecture}-linux-gnu.{_text(OLDEST_GLIBC)}"
     for name, verb in (("zigcc", f"cc {target}"), ("zigcxx", f"c++ {target}"), ("zigar", "ar"), ("zigranlib", "ranlib")):
-        files.write_text(folder / name, f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {verb} "$@"\n')
-        (folder / name).chmod(0o755)
+        files.write_text(folder / name, f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {verb} "$@"\n', mode=0o755)
 
 
 def _library(architecture: str, glibc: tuple[int, int], progress: Progress) -> Path:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ class CppSession(Session):
 
     def _run(self, inputs: Arrays, more: Sequence[str]) -> dict[str, np.ndarray]:
         self._bundle.manifest.signature.check_inputs(inputs)
-        with tempfile.TemporaryDirectory(prefix="edgekit-run-") as folder:
+        with files.scratch("run") as folder:
             given, answers = Path(folder) / "inputs.safetensors", Path(folder) / "answers.safetensors"
             files.save_tensors(given, inputs)
             self.call(["--input", str(given), "--output", str(answers), *more])

@@ -89,7 +89,7 @@ class Lava(Runtime):
         if reason:
             raise Missing(reason)
         details = recipe.fill(Details, bundle.manifest.details, f"{bundle.folder}: details")
-        with tempfile.TemporaryDirectory(prefix="edgekit-lava-") as folder:
+        with files.scratch("lava") as folder:
             yield LavaSession(bundle, details, Path(folder), threads, probes)
 
 

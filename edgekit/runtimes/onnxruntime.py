@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from edgekit import files
 from edgekit.bundle import Bundle
 from edgekit.errors import Broken, EdgekitError
 from edgekit.execute import Execution
@@ -80,7 +80,7 @@ class OnnxRuntime(Runtime):
         """By the engine's own profiler, which costs tens of percent on small networks: see `slowed`."""
         from edgekit.runtimes import _ort_layers
 
-        with TemporaryDirectory(prefix="edgekit-layers-") as folder, self.open(bundle, threads) as plain:
+        with files.scratch("layers") as folder, self.open(bundle, threads) as plain:
             work = _ort_layers.Profiled(bundle, Path(folder))
             graphs = {}
             for name, graph in bundle.manifest.graphs.items():

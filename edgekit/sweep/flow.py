@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edgekit import files
+from edgekit import files, lock
 from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
 from edgekit.measurement import Progress, silent
@@ -45,7 +44,7 @@ def run(plan: Plan, out: Path, scheduler: str = "", workers: int = 0, progress: 
     devices: dict[str, Device | None] = {d.name: d for d in plan.devices}
     if any(c.device == HERE and not c.refused for c in cells):
         devices[HERE] = None
-    with _only_sweep(out), sweep_device.marked(), Ledger(out / LEDGER) as ledger:
+    with lock.run_folder(out), sweep_device.marked(), Ledger(out / LEDGER) as ledger:
         for cell in (c for c in cells if c.refused):
             ledger.refuse(files.hash_of({"refused": cell.name}), "measure", cell.name, cell.refused)
         seen = [Path(m.source) for m in plan.models if ":" not in m.source]
@@ -218,19 +217,3 @@ def _outcome(future: Any) -> Outcome:
         error = lost
     said = str(error or future.status).strip().splitlines()
     return Outcome("failed", error=f"dask lost it: {said[0] if said else type(error).__name__}")
-
-
-@contextmanager
-def _only_sweep(out: Path) -> Iterator[None]:
-    """One sweep at a time works in a folder; the kernel gives the lock back when it dies."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / "sweep.lock").open("w")
-    except OSError as error:
-        raise EdgekitError(f"cannot write {out}: {error.strerror or error}; choose another --out") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise EdgekitError(f"another sweep works in {out}; wait for it, or give another --out") from None
-        yield

@@ -25,7 +25,7 @@ from edgekit import flow, intake, own_process, registry, roofline
 from edgekit import target as targets
 from edgekit.bundle import open_bundle
 from edgekit.checkpoint import open_checkpoint
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, Unwritable
 from edgekit.intake import Wishes
 from edgekit.parts import Runtime, Trained
 from edgekit.route import Step
@@ -120,6 +120,8 @@ def outcome(work: Callable[[], Mapping[str, Any]]) -> Outcome:
     """Do it; a sentence in place of an error."""
     try:
         return Outcome("done", work())
+    except Unwritable as error:  # it can be done, once there is room
+        return Outcome("failed", error=str(error))
     except EdgekitError as error:
         return Outcome("refused", error=str(error))
     except Exception as error:  # the sweep goes on without it, and says so

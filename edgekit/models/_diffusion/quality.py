@@ -7,7 +7,6 @@ equal number of pictures: a feature distance of few pictures is biased upwards, 
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +106,7 @@ def feature_net(fabric: Any, split: Split, folder: Path, progress: Progress, see
     except EdgekitError:
         done = None
     if done is None or done.facts.get("key") != key:
-        with tempfile.TemporaryDirectory(prefix="edgekit-features-") as state:  # of this process alone: the cache is everybody's
+        with files.scratch("features") as state:  # of this process alone: the cache is everybody's
             fitted = fit(
                 fabric, net, Attributes(split), plan, seed=seed, state_folder=Path(state), progress=progress,
                 what=f"feature network of {split.name}", key=key,

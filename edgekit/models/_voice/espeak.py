@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-import tempfile
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -108,7 +107,7 @@ def spelled(digits: str) -> list[int]:
 def _spoken(asked: list[dict[str, Any]]) -> tuple[np.ndarray, dict[str, Any]]:
     """int16 samples of all utterances, one after the other, and what espeak_child.py says of them."""
     child = Path(__file__).with_name("espeak_child.py")
-    with tempfile.TemporaryDirectory() as name:
+    with files.scratch("espeak") as name:
         request, samples, times = (Path(name) / n for n in ("request.json", "samples.s16", "times.json"))
         request.write_text(json.dumps(asked))
         command = [sys.executable, str(child), str(request), str(samples), str(times)]

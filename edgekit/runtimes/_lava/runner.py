@@ -12,7 +12,11 @@ closes its file: one process reads one network.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import threading
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ import numpy as np
 
 def main(arguments: list[str]) -> None:
     """`check`, or MODEL GIVEN OUT."""
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     compat.install()
     if arguments == ["check"]:
         from lava.lib.dl.netx import hdf5
@@ -33,6 +38,13 @@ def main(arguments: list[str]) -> None:
     with np.load(given) as file:
         k, message_bits, spikes = file["k"], int(file["message_bits"]), bool(file["spikes"])
     np.save(Path(out, "v.npy"), stream(model, k, message_bits, Path(out) if spikes else None))
+
+
+def end_with(parent: int) -> None:
+    """End this process and all that Lava forked from it when edgekit was killed; they are one group."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os.killpg(0, signal.SIGKILL)
 
 
 def stream(model: str, k: np.ndarray, message_bits: int, spikes: Path | None) -> np.ndarray:

@@ -1,0 +1,324 @@
+"""Kill real commands of edgekit at random moments, run them again to their end, and compare with an undisturbed run; benchmarks/kill.json.
+
+    python benchmarks/kill.py [--kills deploy=120 sweep=80 train=30] [--seed 10] [--work FOLDER] [--more]
+
+A kill is SIGKILL to the whole process group, at a moment drawn uniformly from the duration of an undisturbed run. Each begins with a
+fresh folder of the same name (paths are part of some keys). `--more` goes on from what benchmarks/kill.json holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+OUT = ROOT / "benchmarks" / "kill.json"
+MARK = "EDGEKIT_KILL_MARK"  # in the environment of all that a command starts, whatever group or session it is in
+LIMIT_S = 600
+GONE_S = 15  # for what is in a session of its own to see that its parent is gone
+LITTER = (".draft-*", ".lock-*", "*.part", "*.search.json")
+
+RECIPE = """
+family = "iir_snn"
+schedule = [2, 1]
+[network]
+name = "custom"
+layers = [4, "A"]
+hidden = [16]
+[ann]
+epochs = 3
+batch_size = 64
+learning_rate = 0.01
+[snn]
+epochs = 2
+batch_size = 64
+learning_rate = 0.005
+"""
+SWEEP = """
+variants = ["", "fused"]
+runtimes = ["onnxruntime", "openvino", "nir"]
+targets = ["raspberry_pi_5"]
+here = true
+score_limit = 50
+[[models]]
+checkpoint = "trained/train/t1"
+name = "digits"
+[profile]
+seconds = 0.05
+processes = 1
+energy_seconds = 0.0
+"""
+
+# What may differ between two undisturbed runs, and so is not compared: a pattern of paths in the folder -> fields that are left out.
+# "*": of such a file it is compared that it is there, and for JSON which fields it has. All other files are compared byte for byte.
+MEASURED: dict[str, tuple[str, ...]] = {
+    "train/*.timing.json": ("seconds",),
+    "train/result.json": ("rows[].seconds",),
+    "train/*.state/state.json": ("history[].seconds",),
+    "bundles/*/evidence/profile-*.json": ("*",),
+    "bundles/*/evidence/samples-*.safetensors": ("*",),
+    "bundles/*/evidence/layers-*.json": ("*",),
+    "bundles/*/evidence/device-estimate.json": ("*",),
+    "report/*": ("*",),
+    "sweep.json": ("*",),
+    "ledger.sqlite": ("*",),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command, what it needs in the folder before, and the folder that it writes."""
+
+    name: str
+    arguments: tuple[str, ...]
+    out: str
+    needs: tuple[str, ...]
+
+
+TASKS = {
+    t.name: t
+    for t in (
+        Task("deploy", ("deploy", "trained/train/t1", "--out", "run", "--formats", "onnx,openvino,nir,nir:int8,onnx-spike:int8", "--seconds", "0.05",
+                        "--processes", "1", "--score-limit", "50", "--json"), "run", ("trained",)),
+        Task("sweep", ("sweep", "plan.toml", "--out", "swept", "--workers", "1", "--json"), "swept", ("trained", "plan.toml")),
+        Task("train", ("train", "small.toml", "--out", "run", "--json"), "run", ("small.toml",)),
+    )
+}  # fmt: skip
+
+
+class Work:
+    """A folder to work in: `given` is copied to `cycle` before each command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.cycle, self.given = folder, folder / "cycle", folder / "given"
+        self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
+        self.temp = folder / "tmp"
+
+    def environment(self) -> dict[str, str]:
+        """One thread, a cache and a folder for temporary files of its own."""
+        own = {"EDGEKIT_CACHE": str(self.folder / "cache"), "TMPDIR": str(self.temp), "OMP_NUM_THREADS": "1", MARK: self.mark}
+        return {**os.environ, "PYTHONPATH": str(ROOT), **own}
+
+    def prepare(self) -> None:
+        """Train the checkpoint that deploy and sweep begin with."""
+        self.given.mkdir(parents=True)
+        self.temp.mkdir()
+        (self.given / "small.toml").write_text(RECIPE)
+        (self.given / "plan.toml").write_text(SWEEP)
+        command = [sys.executable, "-m", "edgekit", "train", "small.toml", "--out", "trained", "--json"]
+        subprocess.run(command, cwd=self.given, env=self.environment(), check=True, stdout=subprocess.DEVNULL, timeout=LIMIT_S)
+
+    def fresh(self, task: Task) -> None:
+        """The folder as it is before the command."""
+        shutil.rmtree(self.cycle, ignore_errors=True)
+        shutil.rmtree(self.temp)
+        self.temp.mkdir()
+        self.cycle.mkdir()
+        for name in task.needs:
+            source = self.given / name
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, self.cycle / name)
+
+    def start(self, task: Task) -> subprocess.Popen[bytes]:
+        """The command, in a group of its own; what it says goes to files."""
+        command = [sys.executable, "-m", "edgekit", *task.arguments]
+        with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
+            return subprocess.Popen(command, cwd=self.cycle, env=self.environment(), stdout=out, stderr=err, start_new_session=True)
+
+    def finish(self, task: Task) -> tuple[int, float]:
+        """(exit code, seconds) of the command, run to its end."""
+        begun = time.monotonic()
+        with self.start(task) as child:
+            code = child.wait(timeout=LIMIT_S)
+        return code, time.monotonic() - begun
+
+    def left(self) -> list[str]:
+        """Commands of the processes that it started and that still run."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if f"{MARK}={self.mark}".encode() in path.read_bytes().split(b"\0"):
+                    found.append((path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200])
+            except OSError:
+                continue
+        return found
+
+
+def killed_at(work: Work, task: Task, moment_s: float) -> bool:
+    """Start the command and kill it after so long; False when it was quicker."""
+    with work.start(task) as child:
+        try:
+            child.wait(timeout=moment_s)
+            return False
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+    return True
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What is compared: a value for each file."""
+    found: dict[str, Any] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() or p.is_symlink()):
+        name = str(path.relative_to(folder))
+        if name.endswith(("-wal", "-shm")):
+            continue  # of SQLite, whose last reader may leave them
+        fields = next((f for pattern, f in MEASURED.items() if fnmatch(name, pattern) or fnmatch(name, f"models/*/{pattern}")), None)
+        if name == "ledger.sqlite":
+            found[name] = ledger(path)
+        elif fields is None:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif path.suffix == ".json":
+            data = json.loads(path.read_text())
+            found[name] = shape(data) if fields == ("*",) else without(data, fields)
+        else:
+            found[name] = "there" if path.stat().st_size else "empty"
+    return found
+
+
+def shape(data: Any) -> Any:
+    """The fields of a JSON value, three deep, without what they hold."""
+    return {k: sorted(v) if isinstance(v, dict) else type(v).__name__ in ("list", "dict") for k, v in data.items()} if isinstance(data, dict) else None
+
+
+def without(data: Any, fields: tuple[str, ...]) -> Any:
+    """JSON without some fields; "rows[].seconds": of each row."""
+    for field in fields:
+        inner, rows, last = field.rpartition("[].")
+        for row in data[inner] if rows else [data]:
+            row.pop(last, None)
+    return data
+
+
+def ledger(path: Path) -> Any:
+    """What was to be done and what became of it; that no two runs overlapped."""
+    with sqlite3.connect(path) as db:
+        jobs = sorted(db.execute("SELECT key, kind, what, state FROM jobs").fetchall())
+        runs = db.execute("SELECT device, key FROM runs WHERE outcome = 'done'").fetchall()
+    return [[*job] for job in jobs], sorted([*run] for run in runs)
+
+
+def trouble(work: Work, task: Task, want: dict[str, Any], code: int) -> list[str]:
+    """Whatever is not as after the undisturbed run."""
+    said = (work.folder / "stderr").read_text(errors="replace").strip().splitlines()
+    found = [f"exit code {code}: {said[-1] if said else ''}"] if code else []
+    got = facts(work.cycle / task.out)
+    found += [f"{n}: differs" for n in sorted({*got} & {*want}) if json.dumps(got[n], sort_keys=True) != json.dumps(want[n], sort_keys=True)]
+    found += [f"{n}: missing" for n in sorted({*want} - {*got})] + [f"{n}: too much" for n in sorted({*got} - {*want})]
+    litter = [p for pattern in LITTER for place in (work.cycle, work.folder / "cache") for p in place.rglob(pattern)]
+    found += [f"left behind: {p.relative_to(work.folder)}" for p in (*litter, *work.temp.iterdir())]
+    return found + [f"still runs: {c}" for c in work.left()]
+
+
+def not_whole(folder: Path) -> list[str]:
+    """Bundles and checkpoints that are there right after the kill, and cannot be opened."""
+    from edgekit.bundle import open_bundle
+    from edgekit.checkpoint import open_checkpoint
+    from edgekit.errors import EdgekitError
+
+    found = []
+    opens: tuple[tuple[str, Callable[[Path], Any]], ...] = (("bundle.json", open_bundle), ("checkpoint.json", open_checkpoint))
+    for name, reader in opens:
+        for path in (p for p in folder.rglob(name) if ".draft-" not in str(p)):
+            try:
+                reader(path.parent)
+            except EdgekitError as error:
+                found.append(f"not whole after the kill: {error}")
+    return found
+
+
+def undisturbed(work: Work, task: Task) -> tuple[dict[str, Any], float]:
+    """What it gives, and how long it takes. It is run until two runs in turn agree, or the comparison itself would be wrong."""
+    work.fresh(task)
+    code, _ = work.finish(task)  # the cache of what this machine can do is made here
+    before = facts(work.cycle / task.out)
+    work.fresh(task)
+    again, seconds = work.finish(task)
+    said = (work.folder / "stderr").read_text(errors="replace").strip()
+    if code or again or trouble(work, task, before, again):
+        sys.exit(f"{task.name}, undisturbed: exit codes {code} and {again}, {trouble(work, task, before, again)}: {said[-500:]}")
+    return before, seconds
+
+
+def cycle(work: Work, task: Task, want: dict[str, Any], moment_s: float) -> dict[str, Any] | None:
+    """One kill and the run after it; None when the command was quicker than the kill."""
+    work.fresh(task)
+    if not killed_at(work, task, moment_s):
+        return None
+    until = time.monotonic() + GONE_S
+    while (left := work.left()) and time.monotonic() < until:
+        time.sleep(0.1)
+    found = [f"still runs {GONE_S} s after the kill: {c}" for c in left] + not_whole(work.cycle / task.out)
+    there = sum(1 for p in work.cycle.rglob("*") if p.is_file() and task.out in p.parts)
+    code, seconds = work.finish(task)
+    return {"killed_after_s": round(moment_s, 3), "files_then": there, "rerun_s": round(seconds, 2), "trouble": found + trouble(work, task, want, code)}
+
+
+def row_of(task: Task, seconds: float, kept: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the JSON says of one command."""
+    return {
+        "task": task.name, "command": "edgekit " + " ".join(task.arguments), "undisturbed_s": round(seconds, 2), "kills": len(kept),
+        "reruns_equal": sum(not c["trouble"] for c in kept), "troubles": [c for c in kept if c["trouble"]],
+        "kills_without_a_file_yet": sum(not c["files_then"] for c in kept), "cycles": kept,
+    }  # fmt: skip
+
+
+def save(rows: dict[str, dict[str, Any]], seed: int) -> None:
+    """Write what is known so far."""
+    from edgekit import __version__
+
+    data = {
+        "what": "SIGKILL to the process group at uniform moments of an undisturbed run; the same command again; everything compared",
+        "not_compared": {k: list(v) for k, v in MEASURED.items()}, "also_checked": ["bundles and checkpoints right after the kill", "exit code",
+        "no draft, lock, part or scratch folder left", "no process left"], "seed": seed, "edgekit": __version__, "system": platform.platform(),
+        "cores": os.cpu_count(), "rows": [rows[n] for n in TASKS if n in rows],
+    }  # fmt: skip
+    OUT.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def main() -> int:
+    """The rows, one kill after the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", nargs="*", default=["deploy=120", "sweep=80", "train=30"])
+    parser.add_argument("--seed", type=int, default=10)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--more", action="store_true")
+    given = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    rows = {r["task"]: r for r in json.loads(OUT.read_text())["rows"]} if given.more and OUT.exists() else {}
+    work = Work(given.work or Path(tempfile.mkdtemp(prefix="edgekit-kill-")))
+    work.prepare()
+    for wish in given.kills:
+        name, _, count = wish.partition("=")
+        task, kept = TASKS[name], rows[name]["cycles"] if name in rows else []
+        want, seconds = undisturbed(work, task)
+        moments = random.Random(f"{given.seed} {name} {len(kept)}")
+        print(f"{name}: {seconds:.1f} s undisturbed, {len(want)} files compared", flush=True)
+        while len(kept) < int(count):
+            done = cycle(work, task, want, moments.random() * seconds)
+            if done is None:
+                continue
+            kept.append(done)
+            rows[name] = row_of(task, seconds, kept)
+            save(rows, given.seed)
+            print(f"{name} {len(kept)}: killed after {done['killed_after_s']} s, {done['trouble'] or 'equal'}", flush=True)
+    shutil.rmtree(work.folder, ignore_errors=True)
+    return 1 if any(r["troubles"] for r in rows.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
