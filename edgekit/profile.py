@@ -22,7 +22,7 @@ from edgekit import target as targets
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
 from edgekit.measurement import Conditions, Measurement, Progress, silent
-from edgekit.parts import Runtime
+from edgekit.parts import Meter, Readout, Runtime
 from edgekit.process_run import ProcessRun, Request
 from edgekit.summary import Metered, Setup
 from edgekit.sysfs import HERE, Tree
@@ -109,7 +109,23 @@ def measured_energy(bundle: Bundle, request: Request, meter: str = "auto", tree:
             told = child(bundle, request, ["energy"])
     finally:
         readout.close()
+    if moved := _renumbered(found, readout, tree):
+        return Metered(reason=moved)
     return energy.measured(found, readout, watch, told["edges_ns"], int(told["inferences"]))
+
+
+def _renumbered(meter: Meter, readout: Readout, tree: Tree) -> str:
+    """Why readings may be another sensor's: the numbers in the paths are given anew when a driver is loaded anew. Else empty."""
+    if not any(c.files for c in readout.channels):
+        return ""
+    try:
+        now = meter.open(tree)
+    except EdgekitError:
+        return ""  # it is gone, and the readings end where it went
+    now.close()
+    if [(c.name, c.files) for c in now.channels] == [(c.name, c.files) for c in readout.channels]:
+        return ""
+    return "the files that were read belong to other sensors now: a driver was loaded anew in the run; measure again"
 
 
 def child(bundle: Bundle, request: Request, rest: Sequence[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner
 from sweep_models import measured, model, spec
 
+from edgekit import lock
 from edgekit.candidate import Candidate, Quantity, front
 from edgekit.cli import cli
 from edgekit.errors import EdgekitError, NotEqual
@@ -463,10 +464,24 @@ def test_the_steps_of_a_recipe_are_its_checkpoints_and_one_that_it_does_not_trai
 
 
 def test_one_sweep_at_a_time_works_in_a_folder(tmp_path):
-    with sweep._only_sweep(tmp_path), pytest.raises(EdgekitError, match="another sweep works in"), sweep._only_sweep(tmp_path):
-        pass
-    with sweep._only_sweep(tmp_path):
-        pass
+    """test_writes.py has another process in it; here it is another thread."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with lock.run_folder(tmp_path / "out"):
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    entered.wait()
+    try:
+        with pytest.raises(EdgekitError, match="another edgekit process works in"):
+            sweep.run(plan(tmp_path, "a"), tmp_path / "out")
+    finally:
+        leave.set()
+        thread.join()
+    assert not list((tmp_path / "out").iterdir())
 
 
 # --- the planes

@@ -423,20 +423,45 @@ def test_the_state_of_another_fit_is_not_used(tmp_path, monkeypatch, plan, task,
 
 
 @pytest.mark.parametrize("name", ["model-4.safetensors", "best-4.safetensors", "optimizer-4.safetensors", "state.json"])
-def test_a_damaged_state_is_refused(tmp_path, monkeypatch, name):
+def test_of_a_damaged_state_the_one_before_is_used_and_the_weights_are_the_same(tmp_path, monkeypatch, name):
+    plan = slide_plan(momentum=0.5)
+    whole = run(tmp_path / "undisturbed", Slide([1] * 6), plan)[1]
+    stop_after(4, tmp_path, monkeypatch, Slide([1] * 6), plan)
+    damage(tmp_path / "state" / name)
+    epochs: list[int] = []
+    task = Slide([1] * 6)
+    real = task.batches
+
+    def batches(split, epoch, *rest):
+        epochs.append(epoch)
+        return real(split, epoch, *rest)
+
+    task.batches = batches
+    fitted, module = run(tmp_path, task, plan)
+    assert fitted.epochs_run == 6 and module.w.item() == whole.w.item()
+    assert min(e for e in epochs if e > 1) == 4  # the first batch of epoch 1 is looked at, to know the data
+
+
+@pytest.mark.parametrize("name", ["model-3.safetensors", "best-3.safetensors", "optimizer-3.safetensors", "before.json"])
+def test_two_damaged_states_are_refused(tmp_path, monkeypatch, name):
     plan = slide_plan(momentum=0.5)
     stop_after(4, tmp_path, monkeypatch, Slide([1] * 6), plan)
-    path = tmp_path / "state" / name
-    path.write_bytes(path.read_bytes()[:-4])
+    damage(tmp_path / "state" / "state.json")
+    damage(tmp_path / "state" / name)
     with pytest.raises(Broken, match=r"remove .*state to start again"):
         run(tmp_path, Slide([1] * 6), plan)
 
 
-def test_only_the_newest_state_is_kept_on_disk(tmp_path, monkeypatch):
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def test_only_the_two_newest_states_are_kept_on_disk(tmp_path, monkeypatch):
     plan = slide_plan(momentum=0.5)
     stop_after(4, tmp_path, monkeypatch, Slide([1, 1, 5, 1, 1, 1]), plan)
     there = {p.name for p in (tmp_path / "state").iterdir()}
-    assert there == {"state.json", "best-3.safetensors", "model-4.safetensors", "optimizer-4.safetensors"}
+    assert there == {"state.json", "best-3.safetensors", "model-4.safetensors", "optimizer-4.safetensors", "before.json", "model-3.safetensors",
+                     "optimizer-3.safetensors"}  # fmt: skip
     run(tmp_path, Slide([1, 1, 5, 1, 1, 1]), plan)
     assert {p.name for p in (tmp_path / "state").iterdir()} == {"state.json", "best-3.safetensors"}
 
@@ -444,16 +469,16 @@ def test_only_the_newest_state_is_kept_on_disk(tmp_path, monkeypatch):
 def test_a_state_is_whole_whenever_the_writing_stops(tmp_path, monkeypatch):
     """Stopped before each of its writes in turn, the state on disk is the one of the epoch before."""
     plan = slide_plan(momentum=0.5)
-    for stop_at in range(4):  # best, model, optimizer, state.json
+    for stop_at in range(5):  # best, model, optimizer, before.json, state.json
         folder = tmp_path / str(stop_at)
         stop_after(2, folder, monkeypatch, Slide([1] * 6), plan)
         written = []
 
-        def broken_off(path: Path, data: bytes, stop_at: int = stop_at, written: list = written, real: Any = files.write_bytes) -> None:
+        def broken_off(path: Path, data: bytes, stop_at: int = stop_at, written: list = written, real: Any = files.write_bytes, **mode: int) -> None:
             if len(written) == stop_at:
                 raise Stopped
             written.append(path)
-            real(path, data)
+            real(path, data, **mode)
 
         with monkeypatch.context() as patch, pytest.raises(Stopped):
             patch.setattr(files, "write_bytes", broken_off)

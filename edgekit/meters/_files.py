@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgekit.errors import EdgekitError
 from edgekit.parts import Channel, Readout
 from edgekit.sysfs import Tree
+
+GONE = "the sensors went away while they were opened; measure again"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class FilesReadout(Readout):
         self.scope = scope
         self.total = tuple(total)
         self.channels = tuple(r.channel for r in rails)
+        check_there(self.total, self.channels)
         self._tree = tree
         self._rails = tuple(rails)
 
@@ -34,6 +38,12 @@ class FilesReadout(Readout):
 
     def parse(self, texts: Mapping[str, str | None]) -> tuple[float | None, ...]:
         return tuple(r.value([texts.get(path) for path in r.channel.files]) for r in self._rails)
+
+
+def check_there(total: Sequence[str], channels: Sequence[Channel]) -> None:
+    """EdgekitError unless all that adds up to the figure was found: a sensor may go away while it is opened."""
+    if not total or not set(total) <= {c.name for c in channels}:
+        raise EdgekitError(GONE)
 
 
 def text_of(tree: Tree, path: str) -> str | None:

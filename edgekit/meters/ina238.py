@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from edgekit.errors import EdgekitError
 from edgekit.meters import _ina3221_rails
-from edgekit.meters._files import FilesReadout, Rail, board, number, product, text_of
+from edgekit.meters._files import GONE, FilesReadout, Rail, board, number, product, text_of
 from edgekit.meters._total_rails import VARIABLE, asked
 from edgekit.parts import Channel, Meter, Readout
 from edgekit.sysfs import HERE, Tree
@@ -36,7 +36,7 @@ class Ina238(Meter):
         reason, found = self.available(tree), _inputs(tree)
         total = _total(found)
         if reason or total is None:
-            raise EdgekitError(reason)
+            raise EdgekitError(reason or GONE)
         name = total.channel.name
         scope = f"board input {name}: module and carrier board (no supply)" if name == "VIN" else f"line {name}, named by {VARIABLE}"
         return FilesReadout(tree, f"{scope} of {board(tree)}" if board(tree) else scope, (name,), [*found, *_ina3221_rails.rails(tree)])

@@ -53,7 +53,7 @@ class Rapl(Meter):
         rails = [
             _rail(tree, path, name) for path, name in zones.items() if number(text_of(tree, f"{path}/energy_uj")) is not None
         ]
-        total = [r.channel.name for r in rails if _is_package(r.channel.name)]
+        total = [name for name in zones.values() if _is_package(name)]
         dram = any(r.channel.name.endswith("/dram") for r in rails)
         what = "processor package" if len(total) == 1 else f"{len(total)} processor packages"
         scope = f"{what} by RAPL (no board, no supply, {'DRAM apart' if dram else 'no DRAM'})"

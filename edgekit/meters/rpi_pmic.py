@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping
 
 from edgekit.errors import EdgekitError
-from edgekit.meters._files import board
+from edgekit.meters._files import board, check_there
 from edgekit.parts import Channel, Meter, Readout
 from edgekit.sysfs import HERE, Tree
 
@@ -56,6 +56,7 @@ class _Pmic(Readout):
     def __init__(self, tree: Tree, rails: list[str]) -> None:
         self.total = tuple(rails)
         self.channels = tuple(Channel(name, "power", STEP_W, REFRESH_S, files=(COMMAND,)) for name in rails)
+        check_there(self.total, self.channels)
         self._tree = tree
 
     def read(self) -> tuple[float | None, ...]:

@@ -29,6 +29,7 @@ SETTINGS = {
     "distributed.diagnostics.nvml": False,
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.scheduler.worker-ttl": None,  # by the wall clock: one that is set ahead would end workers that live
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.version-mismatch": "ignore",
