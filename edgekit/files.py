@@ -166,7 +166,7 @@ def make_folder(folder: Path) -> None:
 
 def what_the_disk_said(error: BaseException) -> str:
     """"No space left on device", where an error comes of a disk that refused, whatever library put it into words of its own; else ""."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno:  # shutil's holds the texts of several
         return os.strerror(error.errno) if error.errno in REFUSALS else ""
     text = "" if isinstance(error, EdgekitError) else str(error)
     return next((os.strerror(n) for n in REFUSALS if os.strerror(n) in text or f"os error {n})" in text), "")

@@ -12,6 +12,7 @@ message_bits (of the graded input), layers (name and shape, in order; the last i
 from __future__ import annotations
 
 import dataclasses
+import io
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -197,12 +198,14 @@ def write_netx(net: SpikingNet, layers: list[Layer], path: Path) -> None:
         # Always written: without it a dense layer would get a neuron that keeps its current.
         neuron: dict[str, Any] = {"type": "LOIHI", "iDecay": KEEP_NOTHING, "vDecay": KEEP_NOTHING, "vThMant": threshold}
         entries.append(entry | {f"neuron/{key}": value for key, value in neuron.items()})
-    with h5py.File(path, "w") as file:
+    whole = io.BytesIO()  # HDF5 itself ends the process, by SIGSEGV, where the disk is full
+    with h5py.File(whole, "w") as file:
         for number, entry in enumerate(entries):
             for key, value in entry.items():
                 # All are integers by check_ranges: netx would cut fractions.
                 data = np.array([value], "S10") if isinstance(value, str) else np.asarray(value, np.int32)
                 file[f"layer/{number}/{key}"] = data
+    path.write_bytes(whole.getvalue())
 
 
 PART = Lava()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.bundle import Bundle, Lineage, done_already, new_bundle, open_bundle
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, Unwritable
 from edgekit.parts import Exporter, Trained
 from edgekit.prepares import export_prepares
 
@@ -38,12 +38,18 @@ class OpenVino(Exporter):
             for name, graph in manifest.graphs.items():
                 try:
                     model = ov.Core().read_model(source.graph(name))
-                    ov.save_model(model, draft / graph.file, compress_to_fp16=False)
                 except RuntimeError as error:
-                    last = str(error).strip().splitlines()[-1]
-                    raise EdgekitError(f"openvino cannot read {source.graph(name)}: {last}") from None
+                    raise EdgekitError(f"openvino cannot read {source.graph(name)}: {_last_line(error)}") from None
+                try:
+                    ov.save_model(model, draft / graph.file, compress_to_fp16=False)
+                except RuntimeError as error:  # of a full disk it says no more than "iostream error"
+                    raise Unwritable(f"openvino cannot write {out}: {_last_line(error)}; free space or choose another folder") from None
             export_prepares(self, source, draft, options)
         return open_bundle(out)
+
+
+def _last_line(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[-1]
 
 
 PART = OpenVino()

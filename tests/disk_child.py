@@ -56,7 +56,7 @@ def main() -> None:
             said = run(name, command.format(ready=ready, disk=disk), disk, ready)
             (disk / "ballast").unlink() if kb is not None else None
             print(json.dumps({"case": name, "kb": kb, "old": old, "new": tree(disk), "broken": broken(disk), **said}), flush=True)
-            subprocess.run(["umount", str(disk)], check=True)
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def mount(disk: Path) -> None:
@@ -111,6 +111,7 @@ def run(name: str, command: str, disk: Path, ready: Path) -> dict[str, Any]:
     tempfile.tempdir = str(disk) if name == "temporary" else str(ready / "tmp")
     os.environ["TMPDIR"] = tempfile.tempdir
     if name == "fetch":
+        os.environ.pop("EDGEKIT_DATA", None)
         source = ready / "mirror" / "mnist.bin"
         data.DATASETS["mnist"] = data.Dataset(
             (data.Source((f"file://{source}",), hashlib.sha256(source.read_bytes()).hexdigest(), source.stat().st_size),), "none")

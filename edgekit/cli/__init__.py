@@ -82,9 +82,9 @@ def main() -> int:
         said = what_the_disk_said(error)  # of a folder for temporary files, say, or of whatever takes the output
         if not said:
             raise
-        place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        place = f" {one_line(error.filename)}" if isinstance(error, OSError) and error.filename else ""
         with suppress(OSError):
-            click.echo(f"error: cannot write {one_line(place)}{said}; free space, or set TMPDIR to another folder", err=True)
+            click.echo(f"error: cannot write{place}: {said}; free space, or set TMPDIR to another folder", err=True)
         return 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped; run the same command again to go on", err=True)
