@@ -1,9 +1,11 @@
 """Kill real commands of edgekit at random moments, run them again to their end, and compare with an undisturbed run; benchmarks/kill.json.
 
-    python benchmarks/kill.py [--kills deploy=120 sweep=80 train=30] [--seed 10] [--work FOLDER] [--more]
+    python benchmarks/kill.py [--kills deploy=75 sweep=80 ...] [--seed 10] [--work FOLDER] [--more]
 
 A kill is SIGKILL to the whole process group, at a moment drawn uniformly from the duration of an undisturbed run. Each begins with a
-fresh folder of the same name (paths are part of some keys). `--more` goes on from what benchmarks/kill.json holds.
+fresh folder of the same name (paths are part of some keys). The command is the real `edgekit.cli.main`, in a process forked from one that
+has only imported libraries: kills then lie in the work, and not half of them in `import torch`. What it starts itself is started as always.
+`--more` goes on from what benchmarks/kill.json holds.
 """
 
 from __future__ import annotations
@@ -17,21 +19,27 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from sweep_models import model  # noqa: E402 - the checkout's own, put on the path above
+
 OUT = ROOT / "benchmarks" / "kill.json"
 MARK = "EDGEKIT_KILL_MARK"  # in the environment of all that a command starts, whatever group or session it is in
 LIMIT_S = 600
 GONE_S = 15  # for what is in a session of its own to see that its parent is gone
+NOT_OURS = (".ses", "torchinductor_root", "dask-scratch-space")  # what onnxruntime, torch and dask keep in the folder for temporary files
 LITTER = (".draft-*", ".lock-*", "*.part", "*.search.json")
 
 RECIPE = """
@@ -51,14 +59,11 @@ batch_size = 64
 learning_rate = 0.005
 """
 SWEEP = """
-variants = ["", "fused"]
-runtimes = ["onnxruntime", "openvino", "nir"]
 targets = ["raspberry_pi_5"]
 here = true
-score_limit = 50
 [[models]]
-checkpoint = "trained/train/t1"
-name = "digits"
+file = "m.onnx"
+wishes = { test = "m.npz" }
 [profile]
 seconds = 0.05
 processes = 1
@@ -94,9 +99,10 @@ class Task:
 TASKS = {
     t.name: t
     for t in (
-        Task("deploy", ("deploy", "trained/train/t1", "--out", "run", "--formats", "onnx,openvino,nir,nir:int8,onnx-spike:int8", "--seconds", "0.05",
-                        "--processes", "1", "--score-limit", "50", "--json"), "run", ("trained",)),
-        Task("sweep", ("sweep", "plan.toml", "--out", "swept", "--workers", "1", "--json"), "swept", ("trained", "plan.toml")),
+        *(Task(name, ("deploy", "trained/train/t1", "--out", "run", "--formats", formats, "--seconds", "0.05", "--processes", "1",
+                      "--score-limit", "20", "--json"), "run", ("trained",))
+          for name, formats in (("deploy", "nir"), ("deploy-onnx", "onnx"), ("deploy-many", "openvino,nir,nir:int8"))),
+        Task("sweep", ("sweep", "plan.toml", "--out", "swept", "--workers", "1", "--json"), "swept", ("m.onnx", "m.npz", "plan.toml")),
         Task("train", ("train", "small.toml", "--out", "run", "--json"), "run", ("small.toml",)),
     )
 }  # fmt: skip
@@ -121,8 +127,12 @@ class Work:
         self.temp.mkdir()
         (self.given / "small.toml").write_text(RECIPE)
         (self.given / "plan.toml").write_text(SWEEP)
-        command = [sys.executable, "-m", "edgekit", "train", "small.toml", "--out", "trained", "--json"]
-        subprocess.run(command, cwd=self.given, env=self.environment(), check=True, stdout=subprocess.DEVNULL, timeout=LIMIT_S)
+        model(self.given, "m")
+        self.cycle.mkdir()
+        (self.cycle / "small.toml").write_text(RECIPE)
+        if self.finish(Task("", ("train", "small.toml", "--out", "trained", "--json"), "trained", ()))[0]:
+            sys.exit((self.folder / "stderr").read_text())
+        (self.cycle / "trained").rename(self.given / "trained")
 
     def fresh(self, task: Task) -> None:
         """The folder as it is before the command."""
@@ -134,17 +144,35 @@ class Work:
             source = self.given / name
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, self.cycle / name)
 
-    def start(self, task: Task) -> subprocess.Popen[bytes]:
-        """The command, in a group of its own; what it says goes to files."""
-        command = [sys.executable, "-m", "edgekit", *task.arguments]
-        with (self.folder / "stdout").open("wb") as out, (self.folder / "stderr").open("wb") as err:
-            return subprocess.Popen(command, cwd=self.cycle, env=self.environment(), stdout=out, stderr=err, start_new_session=True)
+    def start(self, task: Task) -> int:
+        """The command, in a group of its own; what it says goes to files. Its process id."""
+        child = os.fork()
+        if child:
+            return child
+        code = 70
+        try:
+            os.setsid()
+            os.chdir(self.cycle)
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                os.dup2(os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
+            os.environ.update(self.environment())
+            tempfile.tempdir = None
+            sys.argv = ["edgekit", *task.arguments]
+            from edgekit.cli import main as edgekit
+
+            code = edgekit()
+            sys.stdout.flush()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
 
     def finish(self, task: Task) -> tuple[int, float]:
         """(exit code, seconds) of the command, run to its end."""
         begun = time.monotonic()
-        with self.start(task) as child:
-            code = child.wait(timeout=LIMIT_S)
+        code = ended(self.start(task), LIMIT_S)
+        if code is None:
+            sys.exit(f"{task.name} does not end; see {self.folder}")
         return code, time.monotonic() - begun
 
     def left(self) -> list[str]:
@@ -159,15 +187,38 @@ class Work:
         return found
 
 
+def warm() -> None:
+    """Import, and do nothing else, so that no thread is forked away."""
+    os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"})
+    import importlib
+
+    for name in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nir", "h5py", "altair", "jinja2", "sklearn.datasets", "distributed",
+                 "cryptography", "lightning_fabric", "lightning_fabric.strategies.ddp", "safetensors.torch", "rich.console", "rich.table",
+                 "edgekit.flow", "edgekit.train", "edgekit.sweep.flow", "edgekit.report.html", "edgekit.cli.deploy", "edgekit.cli.sweep"):  # fmt: skip
+        importlib.import_module(name)
+
+
 def killed_at(work: Work, task: Task, moment_s: float) -> bool:
     """Start the command and kill it after so long; False when it was quicker."""
-    with work.start(task) as child:
-        try:
-            child.wait(timeout=moment_s)
-            return False
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
+    child = work.start(task)
+    if ended(child, moment_s) is not None:
+        return False
+    with suppress(ProcessLookupError):  # it had no time to make its group
+        os.killpg(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
     return True
+
+
+def ended(child: int, limit_s: float) -> int | None:
+    """The exit code, or None when it is not over after so long."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(min(0.002, max(0.0, until - time.monotonic())))
+    return None
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -220,7 +271,7 @@ def trouble(work: Work, task: Task, want: dict[str, Any], code: int) -> list[str
     found += [f"{n}: differs" for n in sorted({*got} & {*want}) if json.dumps(got[n], sort_keys=True) != json.dumps(want[n], sort_keys=True)]
     found += [f"{n}: missing" for n in sorted({*want} - {*got})] + [f"{n}: too much" for n in sorted({*got} - {*want})]
     litter = [p for pattern in LITTER for place in (work.cycle, work.folder / "cache") for p in place.rglob(pattern)]
-    found += [f"left behind: {p.relative_to(work.folder)}" for p in (*litter, *work.temp.iterdir())]
+    found += [f"left behind: {p.relative_to(work.folder)}" for p in (*litter, *(p for p in work.temp.iterdir() if p.name not in NOT_OURS))]
     return found + [f"still runs: {c}" for c in work.left()]
 
 
@@ -293,29 +344,31 @@ def save(rows: dict[str, dict[str, Any]], seed: int) -> None:
 def main() -> int:
     """The rows, one kill after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", nargs="*", default=["deploy=120", "sweep=80", "train=30"])
+    parser.add_argument("--kills", nargs="*", default=["deploy=85", "deploy-onnx=30", "deploy-many=5", "sweep=80", "train=30"])
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--more", action="store_true")
     given = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
+    warm()
     rows = {r["task"]: r for r in json.loads(OUT.read_text())["rows"]} if given.more and OUT.exists() else {}
     work = Work(given.work or Path(tempfile.mkdtemp(prefix="edgekit-kill-")))
     work.prepare()
-    for wish in given.kills:
-        name, _, count = wish.partition("=")
-        task, kept = TASKS[name], rows[name]["cycles"] if name in rows else []
-        want, seconds = undisturbed(work, task)
-        moments = random.Random(f"{given.seed} {name} {len(kept)}")
-        print(f"{name}: {seconds:.1f} s undisturbed, {len(want)} files compared", flush=True)
-        while len(kept) < int(count):
-            done = cycle(work, task, want, moments.random() * seconds)
-            if done is None:
-                continue
-            kept.append(done)
-            rows[name] = row_of(task, seconds, kept)
-            save(rows, given.seed)
-            print(f"{name} {len(kept)}: killed after {done['killed_after_s']} s, {done['trouble'] or 'equal'}", flush=True)
+    wanted = {name: int(count) for name, _, count in (wish.partition("=") for wish in given.kills)}
+    kept = {name: rows[name]["cycles"] if name in rows else [] for name in wanted}
+    calm: dict[str, tuple[dict[str, Any], float]] = {}
+    chance = random.Random(f"{given.seed} {sum(map(len, kept.values()))}")
+    while name := max((n for n in wanted if len(kept[n]) < wanted[n]), key=lambda n: 1 - len(kept[n]) / wanted[n], default=""):
+        task = TASKS[name]
+        if name not in calm:
+            calm[name] = undisturbed(work, task)
+            print(f"{name}: {calm[name][1]:.1f} s undisturbed, {len(calm[name][0])} files compared", flush=True)
+        done = cycle(work, task, calm[name][0], chance.random() * calm[name][1])
+        if done is None:
+            continue
+        kept[name].append(done)
+        rows[name] = row_of(task, calm[name][1], kept[name])
+        save(rows, given.seed)
+        print(f"{name} {len(kept[name])}: killed after {done['killed_after_s']} s, {done['trouble'] or 'equal'}", flush=True)
     shutil.rmtree(work.folder, ignore_errors=True)
     return 1 if any(r["troubles"] for r in rows.values()) else 0
 
