@@ -194,7 +194,7 @@ def warm() -> None:
 
     for name in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nir", "h5py", "altair", "jinja2", "sklearn.datasets", "distributed",
                  "cryptography", "lightning_fabric", "lightning_fabric.strategies.ddp", "safetensors.torch", "rich.console", "rich.table",
-                 "edgekit.flow", "edgekit.train", "edgekit.sweep.flow", "edgekit.report.html", "edgekit.cli.deploy", "edgekit.cli.sweep"):  # fmt: skip
+                 "edgekit.flow", "edgekit.train", "edgekit.sweep.flow", "edgekit.report.html", "edgekit.cli.sweep"):  # fmt: skip
         importlib.import_module(name)
 
 
@@ -243,7 +243,9 @@ def facts(folder: Path) -> dict[str, Any]:
 
 def shape(data: Any) -> Any:
     """The fields of a JSON value, three deep, without what they hold."""
-    return {k: sorted(v) if isinstance(v, dict) else type(v).__name__ in ("list", "dict") for k, v in data.items()} if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return None
+    return {k: sorted(v) if isinstance(v, dict) else isinstance(v, list) for k, v in data.items()}
 
 
 def without(data: Any, fields: tuple[str, ...]) -> Any:
@@ -316,7 +318,8 @@ def cycle(work: Work, task: Task, want: dict[str, Any], moment_s: float) -> dict
     found = [f"still runs {GONE_S} s after the kill: {c}" for c in left] + not_whole(work.cycle / task.out)
     there = sum(1 for p in work.cycle.rglob("*") if p.is_file() and task.out in p.parts)
     code, seconds = work.finish(task)
-    return {"killed_after_s": round(moment_s, 3), "files_then": there, "rerun_s": round(seconds, 2), "trouble": found + trouble(work, task, want, code)}
+    found += trouble(work, task, want, code)
+    return {"killed_after_s": round(moment_s, 3), "files_then": there, "rerun_s": round(seconds, 2), "trouble": found}
 
 
 def row_of(task: Task, seconds: float, kept: list[dict[str, Any]]) -> dict[str, Any]:
@@ -328,7 +331,7 @@ def row_of(task: Task, seconds: float, kept: list[dict[str, Any]]) -> dict[str, 
     }  # fmt: skip
 
 
-def save(rows: dict[str, dict[str, Any]], seed: int) -> None:
+def save(out: Path, rows: dict[str, dict[str, Any]], seed: int) -> None:
     """Write what is known so far."""
     from edgekit import __version__
 
@@ -338,7 +341,7 @@ def save(rows: dict[str, dict[str, Any]], seed: int) -> None:
         "no draft, lock, part or scratch folder left", "no process left"], "seed": seed, "edgekit": __version__, "system": platform.platform(),
         "cores": os.cpu_count(), "rows": [rows[n] for n in TASKS if n in rows],
     }  # fmt: skip
-    OUT.write_text(json.dumps(data, indent=1) + "\n")
+    out.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def main() -> int:
@@ -347,10 +350,11 @@ def main() -> int:
     parser.add_argument("--kills", nargs="*", default=["deploy=85", "deploy-onnx=30", "deploy-many=5", "sweep=80", "train=30"])
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--more", action="store_true")
     given = parser.parse_args()
     warm()
-    rows = {r["task"]: r for r in json.loads(OUT.read_text())["rows"]} if given.more and OUT.exists() else {}
+    rows = {r["task"]: r for r in json.loads(given.out.read_text())["rows"]} if given.more and given.out.exists() else {}
     work = Work(given.work or Path(tempfile.mkdtemp(prefix="edgekit-kill-")))
     work.prepare()
     wanted = {name: int(count) for name, _, count in (wish.partition("=") for wish in given.kills)}
@@ -367,7 +371,7 @@ def main() -> int:
             continue
         kept[name].append(done)
         rows[name] = row_of(task, calm[name][1], kept[name])
-        save(rows, given.seed)
+        save(given.out, rows, given.seed)
         print(f"{name} {len(kept[name])}: killed after {done['killed_after_s']} s, {done['trouble'] or 'equal'}", flush=True)
     shutil.rmtree(work.folder, ignore_errors=True)
     return 1 if any(r["troubles"] for r in rows.values()) else 0

@@ -141,7 +141,7 @@ def remove_drafts(out: Path) -> None:
 
     Where a process was killed after it had set an old folder aside, and before it had put the new one in its place, the old one comes back."""
     try:
-        names = [n for n in os.listdir(out.absolute().parent) if DRAFT_OF.fullmatch(n)]
+        names = [p.name for p in out.absolute().parent.iterdir() if DRAFT_OF.fullmatch(p.name)]
     except OSError:
         return
     for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,10 @@ def read(folder: Path, identity: str) -> State | None:
     """The state in `folder` if it belongs to `identity`, else None. Where its files were damaged, the one of the epoch before; Broken when
     that is not whole either."""
     try:
-        return _read(folder / MANIFEST, identity)
+        found = _read(folder / MANIFEST, identity)
+        if found is not None and found.finished:  # a process that was killed may have left the states before
+            _tidy(folder, {f"best-{found.best_epoch}.safetensors"})
+        return found
     except Broken:
         before = None
         with suppress(Broken):
@@ -90,11 +93,14 @@ def write(folder: Path, state: State) -> None:
             keep |= {e["name"] for e in json.loads(before)["files"].values() if e}
             files.write_bytes(folder / BEFORE, before)
     files.write_text(folder / MANIFEST, files.canonical_json(data))
-    if state.finished:
-        (folder / BEFORE).unlink(missing_ok=True)
-    for left in folder.glob("*.safetensors"):
+    _tidy(folder, keep if state.finished else {*keep, BEFORE})
+
+
+def _tidy(folder: Path, keep: Collection[str]) -> None:
+    """Remove states that do not count any more."""
+    for left in (folder / BEFORE, *folder.glob("*.safetensors")):
         if left.name not in keep:
-            left.unlink()
+            left.unlink(missing_ok=True)
 
 
 def _write_tensors(path: Path, tensors: Tensors) -> dict[str, str]:
