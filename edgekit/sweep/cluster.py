@@ -24,7 +24,7 @@ from edgekit.registry import missing_modules
 
 CONNECT_S = 15
 LOOPBACK = "127.0.0.1"
-SETTINGS = {
+SETTINGS: dict[str, object] = {
     "distributed.worker.profile.enabled": False,  # it wakes up a hundred times a second, beside what is measured
     "distributed.diagnostics.nvml": False,
     "distributed.admin.system-monitor.gil.enabled": False,
