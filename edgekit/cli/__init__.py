@@ -76,6 +76,9 @@ def main() -> int:
     except EdgekitError as error:
         click.echo(f"error: {one_line(error)}", err=True)  # names out of files may hold anything
         return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped; run the same command again to go on", err=True)
+        return 130
     except (OSError, ValueError, RuntimeError) as error:
         from edgekit.files import what_the_disk_said
 
@@ -86,7 +89,4 @@ def main() -> int:
         with suppress(OSError):
             click.echo(f"error: cannot write{place}: {said}; free space, or set TMPDIR to another folder", err=True)
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped; run the same command again to go on", err=True)
-        return 130
     return code if isinstance(code, int) else 0
