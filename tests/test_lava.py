@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -335,6 +337,27 @@ def test_a_run_over_its_time_limit_is_ended_with_all_its_processes(lava, tmp_pat
     ):
         session.run({"image": images_for(net, 5000)})
     assert not processes_that_mention(str(made.graph()))
+
+
+def test_lava_and_all_that_it_forked_end_with_an_edgekit_that_was_killed(lava, tmp_path):
+    net = conv_net()
+    made = compiled(net, tmp_path)
+    np.save(tmp_path / "x.npy", images_for(net, 20_000))
+    code = (
+        "import sys, numpy as np\nfrom edgekit import registry\nfrom edgekit.bundle import open_bundle\nfrom edgekit.parts import Runtime\n"
+        "with registry.find(Runtime, 'lava').open(open_bundle(sys.argv[1])) as session:\n    session.run({'image': np.load(sys.argv[2])})\n"
+    )
+    command = [sys.executable, "-c", code, str(made.folder), str(tmp_path / "x.npy")]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}, start_new_session=True) as edgekit:
+        until = time.monotonic() + 120
+        while len(processes_that_mention(str(made.graph()))) < 3 and time.monotonic() < until:  # the runner, and what Lava forked from it
+            assert edgekit.poll() is None
+            time.sleep(0.05)
+        edgekit.kill()
+    until = time.monotonic() + 60
+    while (left := processes_that_mention(str(made.graph()))) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
 
 
 def processes_that_mention(text: str) -> list[str]:

@@ -79,7 +79,7 @@ def main() -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("stopped; run the same command again to go on", err=True)
         return 130
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         from edgekit.files import what_the_disk_said
 
         said = what_the_disk_said(error)  # of a folder for temporary files, say, or of whatever takes the output
