@@ -53,11 +53,15 @@ def told(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tupl
     flow.write_report(ready / "run")
     shutil.copytree(bundle.folder, ready / "b")
     np.savez(ready / "x.npz", **bundle.golden().inputs)
-    command = ["unshare", "--map-root-user", "--mount", sys.executable, str(ROOT / "tests" / "disk_child.py"), str(ready), str(disk)]
+    alone = ["unshare", "--map-root-user", "--mount"]
+    tried = subprocess.run([*alone, "mount", "-t", "tmpfs", "none", str(disk)], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no disk of one's own may be mounted here, not even in a namespace: {tried.stderr.strip()}")
+    command = [*alone, sys.executable, str(ROOT / "tests" / "disk_child.py"), str(ready), str(disk)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=600)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"case"')]
-    assert done.returncode == 0 and rows, f"a namespace with a disk of its own is needed: {done.stderr[-2000:]}"
+    assert done.returncode == 0 and rows, done.stderr[-2000:]
     return {(r["case"], r["kb"]): r for r in rows}
 
 

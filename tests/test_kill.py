@@ -191,3 +191,11 @@ def test_real_commands_that_are_killed_at_random_and_run_again_are_as_if_undistu
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     rows = json.loads((tmp_path / "kill.json").read_text())["rows"]
     assert {r["task"]: r["reruns_equal"] for r in rows} == {n: int(k) for n, _, k in (w.partition("=") for w in kills.split())}
+
+
+def test_a_report_shows_no_bundle_that_was_being_made(small_run, tmp_path):
+    """Killed between the last file of a draft and its name, the draft looks like a bundle."""
+    out = Path(shutil.copytree(small_run, tmp_path / "run"))
+    made = flow.export(out / "train" / "t1", "nir", out / "bundles" / "nir-f32")
+    shutil.copytree(made.folder, out / "bundles" / ".draft-nir-f32-1-abcdefgh")
+    assert [b.folder for b in flow.read_run(out).bundles] == ["bundles/nir-f32"]

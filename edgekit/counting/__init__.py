@@ -17,6 +17,7 @@ from edgekit.counting.node import Port
 from edgekit.counting.nodes import NodeCosts
 from edgekit.environment import Sizes, resolved, sizes_of
 from edgekit.errors import EdgekitError
+from edgekit.files import DRAFT
 from edgekit.parts import Arrays
 from edgekit.program import Affine, ArgMax, Operation, Phase, Source, Stream
 from edgekit.signature import Tensor
@@ -139,7 +140,7 @@ def _counted(bundle: Bundle) -> Bundle | None:
             return bundle
         seen.add(bundle.sha256)
         for file in sorted(bundle.folder.absolute().parent.glob(f"*/{MANIFEST}")):
-            if hashlib.sha256(file.read_bytes()).hexdigest() == bundle.manifest.lineage.parent_sha256:
+            if not file.parent.name.startswith(DRAFT) and hashlib.sha256(file.read_bytes()).hexdigest() == bundle.manifest.lineage.parent_sha256:
                 bundle = open_bundle(file.parent).of_task(bundle.task)
                 break
     return None
