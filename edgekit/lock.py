@@ -31,18 +31,19 @@ def take(handle: int) -> bool | None:
 
 @contextmanager
 def run_folder(out: Path) -> Iterator[None]:
-    """This process alone works in the folder `out`, which is made; Unwritable, at once, when another one does.
+    """This process alone works in the folder `out`, which is made, and removed if it stays empty; Unwritable, at once, when another one does.
 
     Within it, the same thread may ask again. A disk without locks is used without them."""
+    absent = _absent(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+        handle, free = _opened(out, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise Unwritable(f"cannot write {out}: {error.strerror or error}; choose another --out") from None
     try:
-        with _held(handle, take(handle), out):
+        with _held(handle, free, out):
             yield
     finally:
+        _remove_empty(absent)
         os.close(handle)
 
 
@@ -50,9 +51,9 @@ def run_folder(out: Path) -> Iterator[None]:
 def new_folder(out: Path) -> Iterator[None]:
     """This process alone makes the folder `out`; Unwritable, at once, when another one does. Within it, the same thread may ask again."""
     path = out.absolute().parent / f"{BESIDE}{out.name[:200]}"
+    absent = _absent(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, free = _beside(path)
+        handle, free = _opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     except OSError as error:
         raise Unwritable(f"cannot write {out}: {error.strerror or error}; free space or choose another folder") from None
     try:
@@ -61,19 +62,38 @@ def new_folder(out: Path) -> Iterator[None]:
                 yield
             finally:
                 if first:
-                    path.unlink(missing_ok=True)  # while it is held: nobody has it and sees it vanish
+                    path.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone, and makes another
     finally:
+        _remove_empty(absent)
         os.close(handle)
 
 
-def _beside(path: Path) -> tuple[int, bool | None]:
-    """The opened lock file, and whether it was free."""
+def _opened(path: Path, flags: int) -> tuple[int, bool | None]:
+    """The opened folder or file, and whether it was free."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        if flags & os.O_DIRECTORY:
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, flags, 0o644)
         free = take(handle)
         if not free or _is(handle, path):
             return handle, free
         os.close(handle)  # who held it has removed it meanwhile: it protects nothing any more
+
+
+def _absent(folder: Path) -> list[Path]:
+    """Of a folder and those above it, the ones that are not there."""
+    return [p for p in (folder.absolute(), *folder.absolute().parents) if not p.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Of a mistyped name nothing is to stay."""
+    for path in folders:
+        try:
+            path.rmdir()
+        except OSError:
+            break
 
 
 @contextmanager
@@ -100,7 +120,7 @@ def _key(handle: int) -> tuple[int, int]:
 def _is(handle: int, path: Path) -> bool:
     """Whether the open file is still the one of that name."""
     try:
-        there = path.stat(follow_symlinks=False)
+        there = path.stat()
     except OSError:
         return False
     return _key(handle) == (there.st_dev, there.st_ino)

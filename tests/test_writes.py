@@ -165,7 +165,15 @@ def test_a_lock_is_one_sentence_and_ends_with_its_process(tmp_path):
             child.wait()
             with take(tmp_path / "out"), take(tmp_path / "out"), pytest.raises(Unwritable):  # the same thread may ask again
                 in_another_thread(take, tmp_path / "out")
-    assert names(tmp_path) == {"out", "other"} and not names(tmp_path / "out")
+    assert names(tmp_path) == {"out"} and not names(tmp_path / "out")  # of the process that was killed; what else stays empty is removed
+
+
+def test_of_a_mistyped_name_nothing_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command in ("deploy runs/typo", "deploy runs/typo --out runs/x", "export runs/typo --out made/b", "train typo.toml"):
+        monkeypatch.setattr(sys, "argv", ["edgekit", *command.split()])
+        assert cli.main() == 2 and capsys.readouterr().err.startswith("error: ")
+        assert not names(tmp_path), command
 
 
 def in_another_thread(take, out: Path) -> None:
@@ -271,7 +279,7 @@ def test_a_disk_without_locks_is_used_without_them(tmp_path, monkeypatch):
     (tmp_path / f".draft-b-{os.getpid()}-abcdefgh").mkdir()
     (tmp_path / ".draft-b-99999999-abcdefgh").mkdir()
     put(tmp_path / "b", "2")
-    assert names(tmp_path) == {"out", "b", f".draft-b-{os.getpid()}-abcdefgh"}
+    assert names(tmp_path) == {"b", f".draft-b-{os.getpid()}-abcdefgh"}
 
 
 @pytest.mark.parametrize(("error", "said"), [
