@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -341,7 +342,8 @@ def save(out: Path, rows: dict[str, dict[str, Any]], seed: int) -> None:
         "no draft, lock, part or scratch folder left", "no process left"], "seed": seed, "edgekit": __version__, "system": platform.platform(),
         "cores": os.cpu_count(), "rows": [rows[n] for n in TASKS if n in rows],
     }  # fmt: skip
-    out.write_text(json.dumps(data, indent=1) + "\n")
+    text = json.dumps(data, indent=1)
+    out.write_text(re.sub(r'\{\s+"killed_after_s":[^{}]*\}', lambda m: " ".join(m[0].split()), text) + "\n")  # a cycle a line
 
 
 def main() -> int:
