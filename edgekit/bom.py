@@ -1,23 +1,31 @@
 """What is in a bundle, for those who keep inventories: a CycloneDX 1.6 ML-BOM that says what the manifest knows, and nothing else.
 
-It is a function of the manifest: no date, no random number, so that equal bundles stay equal to the byte. The library of CycloneDX knows no
-model cards (its issue 912); tests hold this file to the published schema with it.
+It is a function of the manifest and of the inventory of what the bundle was made from: no date, no random number, so that equal bundles
+stay equal to the byte. The library of CycloneDX knows no model cards (its issue 912); tests hold this file to the published schema with it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from edgekit import __version__, files
+from edgekit import __version__, files, limits
 from edgekit.data import DATASETS
+from edgekit.errors import EdgekitError
 from edgekit.manifest import FORMAT_VERSION, Manifest, Model
 from edgekit.signature import Tensor
+from edgekit.sniff import read_plain
+from edgekit.text_file import parse_json
+
+Tool = tuple[str, str]  # name, version; of a GPU that took part GPU, its name
 
 BOM = "bom.json"
+EDGEKIT, GPU = "edgekit", "gpu"
+MOST_TOOLS, MOST_TOOL_CHARS = 100, 300  # taken over from the inventory of what a bundle is made from; ours have up to 6 tools of 50 characters
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 # Tools of a lineage that are packages of PyPI under this name; of others (a GPU; TensorRT, which comes with JetPack, too) no purl is known.
 PYPI = {"torch": "torch", "onnx": "onnx", "onnxruntime": "onnxruntime", "openvino": "openvino", "nir": "nir", "h5py": "h5py",
@@ -26,8 +34,8 @@ VERSION = re.compile(r"\d[0-9a-z.]*(\+[0-9a-z.]+)?", re.ASCII)  # of PEP 440: Op
 HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def of(manifest: Manifest) -> dict[str, Any]:
-    """The document for a manifest whose `files` are all other files of the bundle."""
+def of(manifest: Manifest, before: Collection[Tool] = ()) -> dict[str, Any]:
+    """The document for a manifest whose `files` are all other files of the bundle. before: the tools that made what it was made from."""
     contents = [{"type": "file", "bom-ref": f"file:{name}", "name": name, "hashes": [_hash(sha)]} for name, sha in sorted(manifest.files.items())]
     model: dict[str, Any] = {"type": "machine-learning-model", "bom-ref": "model", "name": manifest.name, "modelCard": _card(manifest)}
     ancestors = _ancestors(manifest)
@@ -36,7 +44,7 @@ def of(manifest: Manifest) -> dict[str, Any]:
     model["properties"] = [{"name": f"edgekit:{name}", "value": value} for name, value in _properties(manifest).items() if value]
     data: dict[str, Any] = {
         "$schema": SCHEMA, "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
-        "metadata": {"lifecycles": [{"phase": "build"}], "tools": {"components": _tools(manifest)}, "component": model},
+        "metadata": {"lifecycles": [{"phase": "build"}], "tools": {"components": _tools({*_own_tools(manifest), *before})}, "component": model},
         "components": contents,
         "dependencies": [{"ref": "model", "dependsOn": [c["bom-ref"] for c in contents]}, *({"ref": c["bom-ref"]} for c in contents)],
         "compositions": [{"aggregate": "complete", "dependencies": ["model"]}],  # readers refuse a bundle with another file
@@ -88,16 +96,37 @@ def _ancestors(manifest: Manifest) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _tools(manifest: Manifest) -> list[dict[str, Any]]:
-    own = {"type": "application", "bom-ref": "tool:edgekit", "name": "edgekit", "version": __version__, "licenses": [{"license": {"id": "Apache-2.0"}}]}
-    found = [own]
-    for name, version in sorted(manifest.lineage.tools.items()):
-        if name == "gpu":
-            found.append({"type": "device", "bom-ref": "tool:gpu", "name": version})
-            continue
-        tool = {"type": "library", "bom-ref": f"tool:{name}", "name": name, "version": version}
+def tools_of(folder: Path, manifest: Manifest) -> set[Tool]:
+    """The tools that made a bundle and all that it was made from, as far as its inventory says; that of a stranger may say anything."""
+    found = _own_tools(manifest)
+    try:
+        data = parse_json(read_plain(folder / BOM, limits.MOST_TEXT_BYTES, "an inventory"), str(folder / BOM))
+        listed = data["metadata"]["tools"]["components"]
+    except (EdgekitError, KeyError, TypeError):
+        return found
+    for tool in listed[:MOST_TOOLS] if isinstance(listed, list) else ():
+        kind, name, version = (tool.get(k) for k in ("type", "name", "version")) if isinstance(tool, dict) else ("", "", "")
+        if kind == "device":
+            name, version = GPU, name
+        if isinstance(name, str) and isinstance(version, str) and name and len(name + version) < MOST_TOOL_CHARS:
+            found.add((name, version))
+    return found
+
+
+def _own_tools(manifest: Manifest) -> set[Tool]:
+    return {(EDGEKIT, __version__), *manifest.lineage.tools.items()}
+
+
+def _tools(tools: Collection[Tool]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for name, version in sorted(tools):
+        tool: dict[str, Any] = {"type": "library", "bom-ref": f"tool:{name}@{version}", "name": name, "version": version}
         plain = VERSION.match(version)
-        if name in PYPI and plain:
+        if name == GPU:
+            tool = {"type": "device", "bom-ref": f"tool:{name}@{version}", "name": version}
+        elif name == EDGEKIT:
+            tool |= {"type": "application", "licenses": [{"license": {"id": "Apache-2.0"}}]}
+        elif name in PYPI and plain:
             tool["purl"] = f"pkg:pypi/{PYPI[name]}@{quote(plain[0], safe='.')}"
         found.append(tool)
     return found

@@ -232,11 +232,11 @@ def _check_prepares(bundle: Bundle, where: str) -> None:
 @contextmanager
 def new_bundle(
     out: Path | str, manifest: Manifest, goldens: Sequence[Golden], tensors: Mapping[str, np.ndarray] | None = None,
-    tasks: Mapping[str, Sequence[Golden]] | None = None,
+    tasks: Mapping[str, Sequence[Golden]] | None = None, parent: Bundle | None = None,
 ) -> Iterator[Path]:  # fmt: skip
     """Give a draft folder to write graph files into; hash and rename it to `out` when the block ends well.
 
-    tasks: the golden answers of every other task."""
+    tasks: the golden answers of every other task. parent: the bundle that it is made from, whose tools its inventory names, too."""
     with files.folder_draft(Path(out)) as draft:
         yield draft
         for task, answers in {"": goldens, **(tasks or {})}.items():
@@ -257,7 +257,8 @@ def new_bundle(
                 "choose onnx, openvino or aotinductor"
             )
         hashes.pop(bom.BOM, None)  # of the bundle that an exporter copied
-        (draft / bom.BOM).write_text(files.canonical_json(bom.of(dataclasses.replace(manifest, files=hashes))))
+        before = bom.tools_of(parent.folder, parent.manifest) if parent else ()
+        (draft / bom.BOM).write_text(files.canonical_json(bom.of(dataclasses.replace(manifest, files=hashes), before)))
         sealed = dataclasses.replace(manifest, files={**hashes, bom.BOM: files.sha256_of(draft / bom.BOM)})
         text = files.canonical_json(sealed.to_json())
         (draft / MANIFEST).write_text(text)

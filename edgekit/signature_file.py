@@ -38,7 +38,8 @@ def read_statement(raw: bytes, where: str) -> Statement:
     material = _at(data, where, dict, "verificationMaterial")
     if "publicKey" not in material:
         raise EdgekitError(
-            f"{where}: was made with a certificate or without a key (sigstore); edgekit checks signatures by keys: check this one by `model_signing verify`"
+            f"{where}: was made with a certificate or without a key (sigstore), edgekit checks signatures by keys: check this one by "
+            "`model_signing verify`"
         )
     hint = _at(material, where, str, "publicKey", "hint")
     if not SHA256.fullmatch(hint):

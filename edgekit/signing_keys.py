@@ -15,6 +15,8 @@ from edgekit.sniff import read_plain
 CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}  # those of model-signing, which are those of sigstore
 MAKE = "make one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out private.pem"
 DERIVE = "the public one of a private one: openssl pkey -in private.pem -pubout -out public.pem"
+PASSWORD = "EDGEKIT_KEY_PASSWORD"
+NEEDS_PASSWORD = f"encrypted; set {PASSWORD} to its password, or run this in a terminal, which asks for it"
 BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,60})-----")
 
 
@@ -67,10 +69,6 @@ def read_private(path: Path, password: str | None) -> PublicKey:
     return _public(key.public_key() if hasattr(key, "public_key") else key, path)
 
 
-PASSWORD = "EDGEKIT_KEY_PASSWORD"
-NEEDS_PASSWORD = f"encrypted; set {PASSWORD} to its password, or run this in a terminal, which asks for it"
-
-
 def is_encrypted(path: Path) -> bool:
     """Whether a private key asks for a password, by what its PEM file says of itself."""
     raw, kinds = _blocks(path)
@@ -90,7 +88,8 @@ def _public(key: Any, path: Path) -> PublicKey:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in CURVES:
-        kind = f"the curve {key.curve.name}" if isinstance(key, EllipticCurvePublicKey) else type(key).__name__.removesuffix("PublicKey").removesuffix("PrivateKey")
+        curve = isinstance(key, EllipticCurvePublicKey)
+        kind = f"the curve {key.curve.name}" if curve else type(key).__name__.replace("PublicKey", "").replace("PrivateKey", "")
         raise EdgekitError(f"{path} is a key of {kind}, model-signing takes the curves {', '.join(CURVES.values())}; {MAKE}")
     return PublicKey(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), CURVES[key.curve.name])
 

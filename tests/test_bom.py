@@ -91,6 +91,24 @@ def test_tools_are_those_that_are_installed_and_parents_those_that_were_given(re
     assert own["purl"] == f"pkg:pypi/openvino@{version('openvino')}" and own["version"].startswith(version("openvino"))
     parents = read(second)["metadata"]["component"]["pedigree"]["ancestors"]
     assert [p["hashes"][0]["content"] for p in parents] == [first.sha256]
+    names = {t["name"] for t in read(second)["metadata"]["tools"]["components"]}
+    assert names == {"edgekit", "onnx", "torch", "openvino"}  # what made the parent took part
+
+
+@pytest.mark.parametrize("lie", [
+    "no JSON", "[]", '{"metadata": 7}', '{"metadata": {"tools": {"components": [7, {"name": 7, "version": "1"}, {"name": "", "version": "1"}]}}}',
+    json.dumps({"metadata": {"tools": {"components": [{"name": "x" * 400, "version": "1"}]}}}), '{"metadata": {"tools": {"components": {"0": 1}}}}',
+])  # fmt: skip
+def test_the_inventory_of_a_strangers_bundle_is_read_as_one(tmp_path: Path, lie: str):
+    """Resealed, so that the bundle is whole: what cannot be a tool is left out of what is made from it."""
+    bundle = make(tmp_path / "b")
+    (bundle.folder / "bom.json").write_text(lie)
+    assert bom.tools_of(bundle.folder, bundle.manifest) == {("edgekit", edgekit.__version__), ("tool", "1")}
+    many = {"metadata": {"tools": {"components": [{"name": f"t{i}", "version": "1", "purl": "pkg:evil/x@1"} for i in range(5000)]}}}
+    (bundle.folder / "bom.json").write_text(json.dumps(many))
+    found = bom.tools_of(bundle.folder, bundle.manifest)
+    assert len(found) <= 102
+    assert "evil" not in json.dumps(valid(json.dumps(bom.of(bundle.manifest, found))))
 
 
 def test_equal_bundles_have_equal_ones_and_others_have_others(tmp_path: Path, real: tuple[Bundle, Bundle]):

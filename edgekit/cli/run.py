@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, opened_bundle, print_json, signed_option, task_option, trust_option
+from edgekit.cli._common import (
+    folder_argument,
+    json_option,
+    opened_bundle,
+    print_json,
+    signed_option,
+    task_option,
+    trust_option,
+)
 
 if TYPE_CHECKING:
     import numpy as np
