@@ -128,8 +128,8 @@ class Bundle:
 
     @property
     def bytes_total(self) -> int:
-        """Of the files that run again and again: without golden answers and without preparations."""
-        names = [n for n in self.manifest.files if not ANY_GOLDEN.fullmatch(n)]
+        """Of the files that run again and again: without golden answers, inventory and preparations."""
+        names = [n for n in self.manifest.files if not ANY_GOLDEN.fullmatch(n) and n != bom.BOM]
         return sum((self.folder / n).stat().st_size for n in names if n.split("/")[0] not in self.manifest.prepares)
 
     def tensors(self) -> dict[str, np.ndarray]:
