@@ -91,6 +91,9 @@ def test_a_project_for_arrays_gives_the_golden_answers(small_run: Path, tmp_path
     assert head == "logits float32 [64, 10]"
     found = np.array([float(word) for line in rows for word in line.split()]).reshape(64, 10)
     np.testing.assert_allclose(found, golden.outputs["logits"], atol=1e-5)
+    other = open_bundle(program_fixture.make("snn_t1", tmp_path, small_run))  # whole, of the same inputs, and not the one that was built in
+    swapped = call(app, tmp_path / "image.npy", APP_BUNDLE=str(other.folder))
+    assert swapped.returncode == 2 and f"its digest is {other.sha256}, not {bundle.sha256}" in swapped.stderr
     wrong = call(app, f"picture={tmp_path / 'image.npy'}")
     assert wrong.returncode == 2 and "the input 'image' is missing" in wrong.stderr
 
