@@ -29,6 +29,7 @@ from edgekit.parts import Runtime
 from edgekit.program import Phase, Program, State, value
 from edgekit.runtimes import _cpp_build, cpp
 from edgekit.signature import Signature
+from edgekit.signature_file import read_statement
 
 pytest.importorskip("model_signing", reason="pip install 'edgekit[sign]'")
 from model_signing import hashing, verifying  # noqa: E402
@@ -135,7 +136,7 @@ def test_the_commands_of_the_documentation(tmp_path: Path):
     (tmp_path / "b" / "evidence").mkdir()  # what is found out later is not part of what was signed
     (tmp_path / "b" / "evidence" / "verify-x.json").write_text("{}")
     assert signed["digest"] in call(*edgekit, "check-signature", "b", "--signed-by", "public.pem")
-    call(sys.executable, "-m", "model_signing", "verify", "key", "b", "--signature", "b.sig", "--public_key", "public.pem", "--ignore-paths", "b/evidence")
+    call(sys.executable, "-m", "model_signing", "verify", "key", "b", "--signature", "b.sig", "--public_key", "public.pem")
     np.savez(tmp_path / "x.npz", x=np.float32([1, 2]))
     assert "[1. 2.]" in call(*edgekit, "run", "b", "--signed-by", "public.pem", "--input", "x.npz")
 
@@ -303,6 +304,40 @@ def test_a_hostile_signature_is_one_sentence(place: Path, name: str):
     (place / "b.sig").write_bytes(spoil((place / "b.sig").read_bytes()))
     sentence = refused(place, says)
     assert len(sentence) < 600 and sentence.isprintable()
+
+
+def spoilt_bytes(raw: bytes, rng: np.random.Generator) -> bytes:
+    """One seeded change: a byte, a bit, a piece less, a piece twice."""
+    at, how, made = int(rng.integers(len(raw))), int(rng.integers(4)), bytearray(raw)
+    end = at + int(rng.integers(1, 40))
+    made[at : at + 1 if how < 2 else end] = [rng.bytes(1), bytes([made[at] ^ 1 << rng.integers(8)]), b"", made[at:end] * 2][how]
+    return bytes(made)
+
+
+def test_changed_bytes_never_sign_something_else(place: Path, count: int = 1500):
+    """Changes of the file, of the statement in it and of the signature in it: refused in a sentence, or what is signed is the same to the byte."""
+    raw, rng = (place / "b.sig").read_bytes(), np.random.default_rng(0)
+
+    def inside(of: bytes) -> bytes:
+        return base64.b64decode(json.loads(of)["dsseEnvelope"]["payload"])
+
+    read = opened = 0
+    for i in range(count):
+        data = json.loads(raw)
+        envelope = data["dsseEnvelope"]
+        place_of, key = ((envelope, "payload"), (envelope["signatures"][0], "sig"))[i % 2]
+        place_of[key] = base64.b64encode(spoilt_bytes(base64.b64decode(place_of[key]), rng)).decode()
+        spoilt = spoilt_bytes(raw, rng) if i % 3 == 0 else json.dumps(data).encode()
+        try:
+            read_statement(spoilt, "it")
+            read += 1
+            (place / "b.sig").write_bytes(spoilt)
+            signing.open_signed(place / "b", place / "mine.pub")
+            opened += 1
+            assert inside(spoilt) == inside(raw)
+        except EdgekitError:
+            pass
+    assert read > count / 4 and opened < read / 10  # the changes get past the reader, and hardly any gets further
 
 
 def test_a_signature_that_is_no_plain_file(place: Path):
