@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,5 +133,5 @@ def _require_library() -> None:
 @contextlib.contextmanager
 def _work() -> Iterator[Path]:
     """A folder of this process alone; what the library prints (a warning, on stdout) is not part of the answer."""
-    with tempfile.TemporaryDirectory(prefix="edgekit-sign-") as work, contextlib.redirect_stdout(io.StringIO()):
-        yield Path(work)
+    with files.scratch("sign") as work, contextlib.redirect_stdout(io.StringIO()):
+        yield work
