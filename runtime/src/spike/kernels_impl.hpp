@@ -15,6 +15,7 @@ namespace {
 constexpr int kLanes16 = kBytes / 2;
 
 typedef std::int8_t Int8 __attribute__((vector_size(kBytes / 2)));
+typedef std::uint16_t UInt16 __attribute__((vector_size(kBytes)));  // may wrap
 typedef std::int32_t Int32Pair __attribute__((vector_size(kBytes * 2)));
 
 // Sums of the weights of `count` events, kVectors * kLanes16 channels in int16.
@@ -25,7 +26,7 @@ struct Sum16 {
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sum[v] += __builtin_convertvector(load<Int8>(row + v * kLanes16), Int16);
   }
-  Int16 of(int v, Int16) const { return sum[v]; }
+  Int16 of(int v, UInt16) const { return sum[v]; }
 };
 
 // The same of rows whose 16-bit lanes hold two weights as  (low + 128) + 256 high.  all: their sum, which may wrap; high: that of the high
@@ -34,22 +35,25 @@ struct Sum16 {
 template <int kVectors>
 struct PairSum16 {
   static constexpr int kRegisters = kVectors / 2;
-  Int16 all[kRegisters] = {}, high[kRegisters] = {};
+  UInt16 all[kRegisters] = {};
+  Int16 high[kRegisters] = {};
   void add(const std::int8_t* row) {
 #pragma GCC unroll 16
     for (int v = 0; v < kRegisters; ++v) {
       const auto two = load<Int16>(row + v * kBytes);
-      all[v] += two;
+      all[v] += reinterpret_cast<UInt16>(two);
       high[v] += two >> 8;
     }
   }
-  Int16 of(int v, Int16 offset) const { return v % 2 ? high[v / 2] : all[v / 2] - (high[v / 2] << 8) - offset; }
+  Int16 of(int v, UInt16 offset) const {
+    return v % 2 ? high[v / 2] : reinterpret_cast<Int16>(all[v / 2] - (reinterpret_cast<UInt16>(high[v / 2]) << 8) - offset);
+  }
 };
 
 template <int kVectors>
 using EventSums = std::conditional_t<kPaired && kVectors >= 2, PairSum16<kVectors>, Sum16<kVectors>>;
 
-inline Int16 offset_of(std::uint32_t count) { return Int16{} + static_cast<std::int16_t>(128 * count); }
+inline UInt16 offset_of(std::uint32_t count) { return UInt16{} + static_cast<std::uint16_t>(128 * count); }
 
 // Adds the weights of events. base: address of the weights of id 0, which may lie before the array.
 template <int kVectors>
@@ -101,7 +105,7 @@ inline void gather_wide(const Window& window, std::int32_t* sums) {
       const std::uint32_t* const end = field.end - id > static_cast<std::ptrdiff_t>(kEventsAtOnce) ? id + kEventsAtOnce : field.end;
       EventSums<kVectors> sums16;
       gather<kVectors>(id, end, field.base, sums16);
-      const Int16 offset = offset_of(static_cast<std::uint32_t>(end - id));
+      const UInt16 offset = offset_of(static_cast<std::uint32_t>(end - id));
       for (int v = 0; v < kVectors; ++v) wide[v] += __builtin_convertvector(sums16.of(v, offset), Int32Pair);
       id = end;
     }
@@ -137,7 +141,7 @@ void events_block(const EventLayer& layer, const Events& events, int block, cons
       } else if (window.total <= kEventsAtOnce) {
         EventSums<kVectors> sums;
         for (int f = 0; f < window.count; ++f) gather<kVectors>(window.fields[f].id, window.fields[f].end, window.fields[f].base, sums);
-        const Int16 offset = offset_of(window.total);
+        const UInt16 offset = offset_of(window.total);
 #pragma GCC unroll 16
         for (int v = 0; v < kVectors; ++v) above(sums.of(v, offset), theta[v], bits + v * (kLanes16 / 8));
       } else {
