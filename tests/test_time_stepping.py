@@ -553,7 +553,7 @@ def test_the_cpp_application_moves_the_bodies_as_python_does(run: Path, bundles:
     env = {**os.environ, "PATH": _path(), "EDGEKIT_PYTHON": sys.executable}
     source = ROOT / "examples" / "three_body"
     json_folder = f"-DEDGEKIT_JSON_INCLUDE={json_include()}"
-    for command in (["cmake", "-S", str(source), "-B", str(tmp_path), json_folder], ["cmake", "--build", str(tmp_path), "--parallel", "2"]):
+    for command in (["cmake", "-S", str(source), "-B", str(tmp_path), json_folder, "-DCMAKE_BUILD_TYPE=Debug"], ["cmake", "--build", str(tmp_path), "--parallel", "2"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     policy = decider(policy_of(open_checkpoint(run / "train" / "policy")))
