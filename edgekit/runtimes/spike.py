@@ -1,4 +1,4 @@
-"""edgekit's own engine for one-timestep spiking networks: exact, and faster the fewer spikes there are. In runtime/src/spike."""
+"""edgekit's own engine for one-timestep spiking networks: exact, and faster the fewer spikes there are (docs/spike-engine.md)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from edgekit.bundle import Bundle
 from edgekit.errors import Missing
 from edgekit.measurement import Progress
 from edgekit.parts import Runtime, Session
-from edgekit.runtimes._cpp_build import Variant, build, runner
-from edgekit.runtimes._cpp_session import CppSession
+from edgekit.runtimes import _c_session
+from edgekit.runtimes._cpp_build import LIBRARY, Variant, build, runner
 
-NATIVE = Variant("native")
+NATIVE = Variant("native", library=True)  # the one of edgekit/runtimes/cpp.py
 
 
 class Spike(Runtime):
-    """By the C++ runner, in a process of its own; it needs no other engine."""
+    """The library of the C++ runtime in this process; its engine needs no other (runtime/src/spike)."""
 
     formats = ("spike",)
     exact = True
@@ -29,21 +29,22 @@ class Spike(Runtime):
     def ready(self) -> str:
         """See Runtime.ready."""
         try:
-            return "" if runner(NATIVE) else "the C++ runner is not built from these sources: run `edgekit setup spike`"
+            return "" if runner(NATIVE) else "the C++ runtime is not built from these sources: run `edgekit setup spike`"
         except Missing as missing:
             return str(missing)
 
     def setup(self, progress: Progress) -> str:
         """Needs cmake and a C++17 compiler."""
-        return f"the C++ runner is built: {build(NATIVE, progress)}"
+        return f"the C++ runtime is built: {build(NATIVE, progress).parent}"
 
     @contextmanager
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:
-        """Each call is a process of its own."""
+        """One thread works; `threads` is taken and not used yet."""
         built = runner(NATIVE)
         if built is None:
             raise Missing(self.ready())
-        yield CppSession(bundle, [str(built)], ["--threads", str(threads), *(["--probes"] if probes else [])])
+        with _c_session.opened(built.parent / LIBRARY, bundle, "spike", threads, probes) as session:
+            yield session
 
 
 PART = Spike()
