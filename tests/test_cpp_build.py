@@ -41,6 +41,7 @@ def test_the_cpp_tests_run_clean_under_the_sanitizers(tmp_path_factory: pytest.T
     assert '"passed": true' in call(build / "edgekit-run", bundle, "--golden")
 
 
+@pytest.mark.builds
 def test_an_installed_runtime_is_found_by_cmake_and_runs(tmp_path: Path, bundle: Path):
     build = built(tmp_path / "b", "-DBUILD_SHARED_LIBS=ON", "-DCMAKE_BUILD_TYPE=Debug", "-DEDGEKIT_TOOLS=OFF")
     call("cmake", "--install", build, "--prefix", tmp_path / "installed")

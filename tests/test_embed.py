@@ -49,6 +49,7 @@ def segments(probability: np.ndarray, chunk_s: float) -> list[tuple[float, float
     return found + ([(begin * chunk_s, last * chunk_s)] if begin is not None else [])
 
 
+@pytest.mark.builds
 def test_the_silero_project_prints_the_speech_segments(small_run: Path, tmp_path: Path):
     for wanted in program_fixture.needs("silero"):
         if data.folder(wanted) is None:

@@ -545,6 +545,7 @@ def _path() -> str:
     return os.pathsep.join((os.environ["PATH"], str(Path(sys.executable).parent)))
 
 
+@pytest.mark.builds
 def test_the_cpp_application_moves_the_bodies_as_python_does(run: Path, bundles: Path, tmp_path: Path):
     if not shutil.which("cmake", path=_path()) or not shutil.which("c++", path=_path()):
         pytest.skip("no cmake or no C++ compiler")
