@@ -22,6 +22,7 @@ class Cpp(Runtime):
 
     needs = ("onnxruntime",)
     formats = ("onnx",)
+    also_opens = ("spike",)
     optional = True
 
     def version(self) -> str:
