@@ -14,11 +14,9 @@ import pytest
 from random_nets import Random, images, network
 
 from edgekit import examine, flow, integer_net, registry, spiking_net
-from edgekit.bundle import Bundle, Golden, GoldenNote
+from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
-from edgekit.parts import Exporter, Runtime, Trained
-from edgekit.program import once
-from edgekit.signature import Signature, Tensor
+from edgekit.parts import Exporter, Runtime
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse
 
 KINDS = ("dense", "pooled", "strided", "residual")

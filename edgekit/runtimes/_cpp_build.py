@@ -70,7 +70,8 @@ def build(variant: Variant, progress: Progress) -> Path:
         progress(f"build the C++ runner ({variant.name})", 0, 2)
         call(configure, "configure the C++ runner", environment)
         progress(f"build the C++ runner ({variant.name})", 1, 2)
-        call([cmake, "--build", work, "--target", *(Path(p).stem.removeprefix("lib") for p in variant.products), "--parallel", "2"], "compile the C++ runner", environment)
+        targets = (Path(p).stem.removeprefix("lib") for p in variant.products)
+        call([cmake, "--build", work, "--target", *targets, "--parallel", "2"], "compile the C++ runner", environment)
         progress(f"build the C++ runner ({variant.name})", 2, 2)
         with files.folder_draft(folder_of(variant)) as draft:
             for product in variant.products:
