@@ -83,6 +83,7 @@ class Hostile:
         self.lies: dict[str, Lie] = {}
         self.seen: list[str] = []
         self.banner = ""
+        self.limit_s = 20.0
         self.settings: dict[str, Any] = {}
         self.connections: list[Any] = []
         self.agents: list[Any] = []
@@ -100,6 +101,7 @@ class Hostile:
 
     def stop(self) -> None:
         self._call(self._close())
+        self._call(self._settled())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -110,7 +112,7 @@ class Hostile:
         await self._listen(asyncssh.generate_private_key("ssh-ed25519"))
 
     def device(self, **given: object) -> Device:
-        usual = {"name": "board", "ssh": f"ssh://me@127.0.0.1:{self.port}", "host_key": self.fingerprint, "runner": "python", "limit_s": 20.0}
+        usual = {"name": "board", "ssh": f"ssh://me@127.0.0.1:{self.port}", "host_key": self.fingerprint, "runner": "python", "limit_s": self.limit_s}
         return Device(**{**usual, **given})
 
     def _call(self, work: Any) -> Any:
@@ -141,6 +143,16 @@ class Hostile:
             conn.abort()
         self.connections.clear()
         await self._listener.wait_closed()
+
+    async def _settled(self) -> None:
+        """End all that goes on here."""
+        for _ in range(20):  # what ends may begin something
+            others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+            for task in others:
+                task.cancel()
+            if others:
+                await asyncio.wait(others, timeout=2)
+            await asyncio.sleep(0.01)
 
     async def _serve(self, process: Any) -> None:
         words = shlex.split(process.command)
@@ -180,9 +192,8 @@ class Hostile:
             await told.end(await child.wait())
         finally:
             feeding.cancel()
-            if child.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(child.pid, 9)
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, 9)
 
 
 def reset_peak() -> None:

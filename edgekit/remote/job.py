@@ -192,7 +192,7 @@ async def _lease(shell: Shell, work: str, word: str, progress: Progress) -> Asyn
 async def _follow(shell: Shell, folder: str, progress: Progress, limit_s: float) -> None:
     """Hand on the job's progress until it has ended; Misbehaved when it goes on for longer than the device was told to let it."""
     name, told, end = shell.device.name, 0, time.monotonic() + limit_s + LATE_S
-    async with shell.talk(FOLLOW, folder, limit_s=LONGEST_JOB_S) as talk:
+    async with shell.talk(FOLLOW, folder, limit_s=limit_s + LATE_S + COMMAND_S) as talk:
         try:
             while (line := await talk.line(end - time.monotonic())) is not None:
                 news = re.fullmatch(r"([0-9]{1,9}) ([0-9]{1,9}) (.+)", line)

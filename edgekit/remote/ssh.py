@@ -194,7 +194,7 @@ class Talk:
 
     def __init__(self, process: Any, errors: Callable[[], Any], name: str, limit_s: float) -> None:
         self._process, self._errors, self._name = process, errors, name
-        self._end, self._heard = time.monotonic() + limit_s, 0
+        self._end, self._left = time.monotonic() + limit_s, limits.DEVICE_TALK_BYTES + int(16 * limit_s)
 
     async def line(self, limit_s: float) -> str | None:
         """The next line that it prints; None at its end. Dropped when the connection is lost, Silent when it takes longer than
@@ -206,10 +206,10 @@ class Talk:
                     await self._process.wait_closed()
         if not text and self._process.exit_status is None and self._process.exit_signal is None:
             raise Dropped("the connection was lost")
-        self._heard += len(text)
-        if len(text) > limits.DEVICE_LINE_BYTES or self._heard > limits.DEVICE_TALK_BYTES:
-            what = f"a line of more than {limits.DEVICE_LINE_BYTES:,}" if len(text) > limits.DEVICE_LINE_BYTES else f"more than {limits.DEVICE_TALK_BYTES:,}"
-            raise Misbehaved(f"{self._name} prints {what} bytes where a device has little to say; {LOOK}")
+        self._left -= len(text)
+        if len(text) > limits.DEVICE_LINE_BYTES or self._left < 0:
+            what = f"a line of more than {limits.DEVICE_LINE_BYTES:,} bytes" if len(text) > limits.DEVICE_LINE_BYTES else "line after line"
+            raise Misbehaved(f"{self._name} prints {what} where a device has little to say; {LOOK}")
         return text.decode(errors="replace").rstrip("\n") if text else None
 
     def say(self, line: str) -> None:

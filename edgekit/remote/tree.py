@@ -69,6 +69,8 @@ async def snapshot(shell: Shell, ask: Callable[[Asked], object]) -> Snapshot:
         ask(tree)
         if not tree.wanted:
             break
+        if len(tree.wanted) > limits.DEVICE_STATE_ASKED:
+            raise Misbehaved(f"what {shell.device.name} tells of itself raises {len(tree.wanted):,} more questions; {LOOK}")
         paths = sorted(w for w in tree.wanted if w.startswith("/"))
         commands = sorted(w for w in tree.wanted if not w.startswith("/"))
         if strange := [p for p in paths if PurePosixPath(p).parts[1:2] not in {(place,) for place in PLACES} or ".." in p]:
