@@ -198,7 +198,7 @@ LIES: dict[str, tuple[str, Lie, str]] = {
     "a system with a name that clears the screen": ("probe", says(facts(system=EVIL.replace("\n", ""))), "board runs "),
     "a folder with a line end": ("probe", says(facts(work="rel/../x")), "told neither the time and a folder"),
     "a clock of letters": ("probe", says(facts(now="١٢")), "told neither the time"),
-    "half of the facts": ("probe", says("end=1\nsystem=Linux\n"), "told neither home nor work"),
+    "half of the facts": ("probe", says("end=1\nsystem=Linux\n"), "told neither home nor architecture"),
     "tools of other names": ("probe", says(facts(lacking=EVIL.replace("\n", "").replace("\r", "") * 999)), "has no usable"),
     "another edgekit with a name": ("probe", says(facts(python=EVIL.replace("\n", ""))), "has edgekit .*, not "),
     "100,000 cores": ("files", crowd, "more than 20,000 small files"),

@@ -17,7 +17,7 @@ from edgekit.remote.tree import Asked
 from edgekit.sysfs import Tree
 
 NEEDED = ("timeout", "setsid", "flock", "sha256sum", "head", "tail", "readlink", "find", "cut", "wc", "date")
-SAYS = ("home", "work", "system", "architecture", "kernel", "glibc", "now", "lacking", "disk")  # at least
+SAYS = ("home", "system", "architecture", "kernel", "glibc", "now", "lacking", "disk")  # at least
 MOST_CORES = 1e5
 MOST_SAID = 2_000  # characters of each
 PACKAGES = "coreutils, util-linux and findutils, or a BusyBox that has them"
@@ -71,11 +71,11 @@ async def probe(shell: Shell, ask_python: bool) -> Facts:
         told = (answer.error or answer.text).strip().splitlines()
         raise EdgekitError(f"{device.name} runs no POSIX shell commands: it answered '{shown((told or ['nothing'])[-1], 200)}'")
     absent = [key for key in SAYS if key not in said]
-    if absent or not re.fullmatch(r"[0-9]{1,12}", said["now"]) or not re.fullmatch(r"(/[^\x00-\x1f\x7f]*)?", said["work"]):
+    if absent or not re.fullmatch(r"[0-9]{1,12}", said["now"]) or not re.fullmatch(r"(/[^\x00-\x1f\x7f]*)?", said.get("work", "")):
         raise Misbehaved(f"{device.name} was asked what it is and told neither {' nor '.join(absent or ['the time and a folder'])}; {LOOK}")
     if said["system"] != "Linux":
         raise EdgekitError(f"{device.name} runs {shown(said['system'])}; edgekit measures on Linux")
-    if not said["work"]:
+    if not said.get("work"):
         home = said["home"] or "no home folder"
         raise EdgekitError(f"{device.name} cannot make {words[0]} in {shown(home)}: give the device a work_dir that it can write to")
     if said["lacking"].strip():
