@@ -25,7 +25,8 @@ def cases(file: str) -> tuple[str, ...]:
     """The names of a table of cases: first arguments, as text, of what is called case, raw, proto or Case there."""
     calls = [n for n in ast.walk(ast.parse((TESTS / file).read_text(encoding="utf-8"))) if isinstance(n, ast.Call) and n.args]
     made = [n for n in calls if isinstance(n.func, ast.Name) and n.func.id.lstrip("_") in ("case", "raw", "proto", "Case", "bundle", "npz", "toml", "large")]
-    return tuple(_begin(n.args[0]) for n in made)
+    entries = [n.slice for n in ast.walk(ast.parse((TESTS / file).read_text(encoding="utf-8"))) if isinstance(n, ast.Subscript)]  # CASES["35 ..."] = ...
+    return (*(_begin(n.args[0]) for n in made), *map(_begin, entries))
 
 
 def _begin(node: ast.expr) -> str:

@@ -9,11 +9,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncssh
 import numpy as np
 import pytest
 from hostile_device import RUNNER, Hostile, Lie, Told, peak_mb, reset_peak

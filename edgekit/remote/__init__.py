@@ -24,14 +24,13 @@ from edgekit.measurement import Measurement, Progress, silent
 from edgekit.parts import Runtime
 from edgekit.plain_text import one_line
 from edgekit.process_run import Request
-from edgekit.remote import believe
+from edgekit.remote import believe, ssh
 from edgekit.remote import python as remote_python
 from edgekit.remote import runner as remote_runner
-from edgekit.remote import ssh
 from edgekit.remote.job import Found, Job, result_of
 from edgekit.remote.kit import Kit, Portable
 from edgekit.remote.probe import Facts, clock_advice, description, probe, uses_python, wants
-from edgekit.remote.ssh import Busy, Dropped, Misbehaved, Shell, Silent, Unreachable
+from edgekit.remote.ssh import Busy, Dropped, Shell, Silent, Unreachable
 from edgekit.remote.store import Parcel, push
 from edgekit.remote.tree import Asked, snapshot
 from edgekit.sysfs import Snapshot
@@ -48,9 +47,9 @@ def profile_on(device: Device, bundle: Bundle, request: Request, progress: Progr
 
     The bundle's answers are checked on the device first: NotEqual when they differ, and nothing is timed. Raises
     Unreachable (no connection, or a login that is refused), HostKeyRefused, Misbehaved (it answers what no device does),
-    Busy (somebody else measures there for longer than device.wait_s), Dropped (the connection was lost and could not be made again; the device goes on for at
-    most device.limit_s, and the same call picks its result up), EdgekitError for all else. A person who interrupts it
-    stops the device too.
+    Busy (somebody else measures there for longer than device.wait_s), Dropped (the connection was lost and could not be
+    made again; the device goes on for at most device.limit_s, and the same call picks its result up), EdgekitError for
+    all else. A person who interrupts it stops the device too.
 
     A device without an address is this machine. May be called from several threads at once, for different devices.
     """

@@ -49,7 +49,10 @@ def measurement(found: Measurement, name: str) -> Measurement:
     if below or any(t < 0 for t in times):
         raise Broken(f"{name} measured less than nothing ({', '.join(below) or 'a percentile'}); look at what runs there")
     if not plain.latency_p50_ms > 0 or plain.latency_min_ms > plain.latency_p50_ms or plain.samples < 1:
-        raise Broken(f"{name} tells a p50 of {plain.latency_p50_ms:g} ms, a minimum of {plain.latency_min_ms:g} ms and {plain.samples} samples; look at what runs there")
+        raise Broken(
+            f"{name} tells a p50 of {plain.latency_p50_ms:g} ms, a minimum of {plain.latency_min_ms:g} ms and {plain.samples} samples; "
+            "look at what runs there"
+        )
     if (plain.preempted_samples or 0) > plain.samples:
         raise Broken(f"{name} tells {plain.preempted_samples} preempted samples of {plain.samples}; look at what runs there")
     h = plain.histogram

@@ -136,7 +136,8 @@ async def result_of(
     of a new one. The job is removed from the device when it has been understood, or was refused.
 
     prepare: brings what the job needs and says what it is; called under the device's lock. word: of this call, see LEASE.
-    limit_s: how long it may take, known here, since what a device says about it is not believed. Busy when the device is not free within its wait_s; Dropped when the connection is lost, or the job is.
+    limit_s: how long it may take, known here, since what a device says about it is not believed. Busy when the device is
+    not free within its wait_s; Dropped when the connection is lost, or the job is.
     """
     name, folder = shell.device.name, f"{work}/jobs/{key}"
     state, times = await _state(shell, folder)

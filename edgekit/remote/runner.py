@@ -17,7 +17,6 @@ from edgekit.errors import Broken, EdgekitError, NotEqual
 from edgekit.fleet import Device
 from edgekit.measurement import Measurement
 from edgekit.parts import Readout
-from edgekit.process_run import ProcessRun, Request
 from edgekit.plain_text import shown
 from edgekit.process_run import ProcessRun, Request
 from edgekit.profile_child import CAP_S

@@ -7,7 +7,7 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,7 @@ class Shell:
         return await self._done(script, words, limit_s, limit_s, limits.DEVICE_ANSWER_BYTES, data)
 
     async def _done(
-        self, script: str, words: Sequence[str], limit_s: float, bound_s: float, most_bytes: int, data: Iterator[bytes] = iter(())
+        self, script: str, words: Sequence[str], limit_s: float, bound_s: float, most_bytes: int, data: Iterable[bytes] = ()
     ) -> Answer:  # fmt: skip
         """What a script said, from its start to its end."""
         with self._errors():

@@ -129,7 +129,8 @@ def _check_made_for(bundle: Bundle, module: str, number: str, gpu: tensorrt_nati
     details, brand = bundle.manifest.details, f"TensorRT{'-RTX' if 'rtx' in module else ''}"
     made = str(details.get("engine", "a library that it does not name"))
     if _release(made) != _release(f"{brand} {number}"):
-        raise EdgekitError(f"{bundle.folder} was built by {shown(made)}, here is {brand} {number}; a plan runs on the one that built it: export it again here")
+        why = f"here is {brand} {number}; a plan runs on the one that built it: export it again here"
+        raise EdgekitError(f"{bundle.folder} was built by {shown(made)}, {why}")
     if details.get("gpu", gpu.name) != gpu.name:
         raise EdgekitError(f"{bundle.folder} was built on {shown(details['gpu'])}, this GPU is {gpu.name}; export it again for this one")
 

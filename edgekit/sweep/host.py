@@ -148,8 +148,8 @@ def asked(text: bytes) -> Callable[[], Outcome]:
         source, wishes = arguments
         return lambda: read(source, fill(Wishes, wishes, "wishes"))
     step, source, wishes, parent, out = arguments
-    kind = {"Exporter": Exporter, "Calibrator": Calibrator}[step["kind"]]
-    return lambda: make(Step(kind, step["part"], step["accepts"], step["label"]), source, fill(Wishes, wishes, "wishes"), parent, out)
+    kinds: dict[str, type[Exporter] | type[Calibrator]] = {"Exporter": Exporter, "Calibrator": Calibrator}
+    return lambda: make(Step(kinds[step["kind"]], step["part"], step["accepts"], step["label"]), source, fill(Wishes, wishes, "wishes"), parent, out)
 
 
 def _trained(source: str, wishes: Wishes) -> Trained:
