@@ -236,7 +236,7 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("name", LIES)
+@pytest.mark.parametrize("name", ["endless", *(pytest.param(n, marks=pytest.mark.slow) for n in LIES if n != "endless")])
 def test_a_device_that_attacks_costs_its_own_cells_only(fleet, prepared, tmp_path, name):
     out = copy_of(prepared, tmp_path)
     kind, lie, told = LIES[name]
