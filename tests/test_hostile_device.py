@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from sweep_models import measured
 from test_remote import a_product
 
-from edgekit import cli, limits, remote
+from edgekit import cli, examine, limits, remote
 from edgekit.bundle import Bundle
 from edgekit.data import cache_folder
 from edgekit.errors import Broken, EdgekitError
@@ -236,8 +236,8 @@ LIES: dict[str, tuple[str, Lie, str]] = {
 
 
 def some(names: list[str], kept: int) -> list[Any]:
-    """Every `kept`-th of these in `make test`, and all of them in `make test-all`."""
-    return [pytest.param(n, marks=[pytest.mark.slow] if i % kept else []) for i, n in enumerate(names)]
+    """Every `kept`-th of these in `make test`, and paths; all of them in `make test-all`."""
+    return [pytest.param(n, marks=[pytest.mark.slow] if i % kept and "path" not in n and "above" not in n else []) for i, n in enumerate(names)]
 
 
 HANGS_UP = [f"hangs up: {kind}" for kind in ("follow", "probe", "files", "collect", "state", "lease", "begin", "append", "end")]
@@ -331,6 +331,10 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "more preempted than there were": (json.dumps({**GOOD, "preempted_samples": 10**9}), "preempted samples of"),
     "a histogram of nothing": (json.dumps({**GOOD, "histogram": {"edges_ms": [], "counts": [1], "undisturbed": [], "above": 0}}), "a histogram of 0 edges"),
     "a runtime that clears the screen": (json.dumps({**GOOD, "runtime": EVIL}), "has control characters"),
+    "a runtime that is a path": (json.dumps({**GOOD, "runtime": "x/../../../evil 1"}), "names no runtime"),
+    "a runtime above": (json.dumps({**GOOD, "runtime": ".. 1"}), "names no runtime"),
+    "a runtime of no name": (json.dumps({**GOOD, "runtime": " "}), "names no runtime"),
+    "a runtime of 100 kB": (json.dumps({**GOOD, "runtime": "x" * 100_000}), "names no runtime"),
     "a field without name": (json.dumps({**GOOD, EVIL: 1}), "has control characters"),
     "a verdict of its own": (json.dumps({**GOOD, "verdict": "PERFECT"}), "verdict must be one of"),
     "9 MB": (json.dumps({**GOOD, "energy_reason": "x" * 8_500_000}), "printed no JSON|more than 8,388,608"),
@@ -392,6 +396,16 @@ def test_progress_is_plain_text_and_not_more_than_a_reader_takes(board: Hostile,
     remote.profile_on(board.device(), product, ONCE, lambda what, *_: news.append(what))
     device = [n for n in news if n.startswith("board: ")]
     assert len(device) == limits.DEVICE_NEWS and not any(ODD.search(n) for n in device) and max(map(len, device)) < 200
+
+
+def test_a_runtimes_name_makes_no_path_even_where_it_is_believed(board: Hostile, product: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second fence: the name of the evidence is made of letters, whatever comes."""
+    strange = dataclasses.replace(measured(1.0, "board"), runtime="X/../../../evil/\0 1")
+    monkeypatch.setattr(remote, "profile_on", lambda *a: strange)
+    before = sorted(product.folder.parent.parent.rglob("*"))
+    examine.profile_on(product, board.device(), ONCE)
+    made = set(product.folder.parent.parent.rglob("*")) - set(before)
+    assert {p.parent for p in made} <= {product.evidence, product.folder} and "profile-x-evil-1-on-board.json" in {p.name for p in made}
 
 
 def test_a_banner_is_shown_to_nobody(board: Hostile, product: Bundle, capfd, monkeypatch) -> None:
@@ -462,6 +476,7 @@ NATIVE: dict[str, tuple[str, bytes | str, str]] = {
     "facts of other names": ("run.json", printed(evil=1), "unknown key 'evil'"),
     "facts without end": ("run.json", printed().replace("1.0", "1e999", 1), "larger than a double"),
     "an engine with a name": ("run.json", printed(engine=EVIL), "has control characters"),
+    "an engine that is a path": ("run.json", printed(engine="/tmp/evil 1"), "names no runtime"),
     "a core that there cannot be": ("run.json", printed(pinned_to=-1), "pinned_to is -1"),
     "readings of too few files": ("run.json", printed({"t_ns": 1, "read_ns": 1, "texts": []}), "makes no sense"),
     "readings at no time": ("run.json", printed({"t_ns": "now", "read_ns": 1, "texts": []}), "makes no sense"),

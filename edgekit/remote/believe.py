@@ -6,6 +6,7 @@ A device could measure nothing and print pleasant figures. It is who its host ke
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from edgekit.plain_text import shown
 from edgekit.text_file import parse_json
 
 NO_SENSE = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError, AssertionError)
+RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}( .*)?")  # as in "onnxruntime 1.32.0": its first word names files
 MOST_TEXT = 1_000  # characters of a name or a reason
 # Figures of a measurement that cannot be below 0; those of energy can, net of idle.
 COUNTS = (
@@ -44,6 +46,8 @@ def json_of(text: str, where: str) -> Any:
 def measurement(found: Measurement, name: str) -> Measurement:
     """The measurement with its texts made plain; Broken when a figure is none: not finite, negative, or in another order than it must be."""
     plain: Measurement = _plain(found, name)
+    if not RUNTIME.fullmatch(plain.runtime):
+        raise Broken(f"{name} measured with '{shown(plain.runtime, 60)}', which names no runtime; look at what runs there")
     below = [c for c in COUNTS if (getattr(plain, c) or 0) < 0]
     times = (*plain.process_p50_ms, *(p.value_ms or 0 for p in (*plain.percentiles, *plain.percentiles_undisturbed)))
     if below or any(t < 0 for t in times):

@@ -11,7 +11,7 @@ from edgekit.fleet import Device
 from edgekit.measurement import Measurement
 from edgekit.plain_text import shown
 from edgekit.process_run import Request
-from edgekit.remote import believe
+from edgekit.remote.believe import json_of
 from edgekit.remote.job import Found, Job
 from edgekit.remote.runner import RUN, limit_s, stopped
 from edgekit.remote.ssh import quoted
@@ -53,7 +53,7 @@ def measurement(found: Found, bundle: Bundle, device: Device, target: str) -> Me
 def _json(found: Found, name: str) -> dict[str, Any]:
     told = found.text(f"{name}.out")
     try:
-        data = believe.json_of(told, f"`edgekit {name}` on the device")
+        data = json_of(told, f"`edgekit {name}` on the device")
     except Broken as error:
         raise EdgekitError(f"`edgekit {name}` on the device printed no JSON: '{shown(told, 60)}' ({error})") from None
     if not isinstance(data, dict):

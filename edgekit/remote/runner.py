@@ -21,7 +21,7 @@ from edgekit.plain_text import shown
 from edgekit.process_run import ProcessRun, Request
 from edgekit.profile_child import CAP_S
 from edgekit.recipe import fill
-from edgekit.remote import believe
+from edgekit.remote.believe import json_of
 from edgekit.remote.job import Found, Job
 from edgekit.remote.ssh import quoted
 from edgekit.summary import Metered, Setup
@@ -114,7 +114,7 @@ def measurement(found: Found, bundle: Bundle, device: Device, request: Request, 
     plan = Plan.of(found, request, device.name)
     ended = {name: found.text(f"{name}.code") for name in plan.names}
     if ended["golden"] in ("0", "1"):  # what it found is looked at, whatever it made of it
-        cases = believe.json_of(found.text("golden.out"), f"the golden answers of {device.name}")["cases"]
+        cases = json_of(found.text("golden.out"), f"the golden answers of {device.name}")["cases"]
         if failures := [f for case in cases for f in case["failures"]]:
             raise NotEqual(f"{bundle.label} on {device.name}: {shown(failures[0], 300)}: not the trained network's answers, so not timed")
         if not cases or ended["golden"] == "1":
@@ -209,7 +209,7 @@ def _lines(found: Found, name: str) -> tuple[dict[str, Any], list[dict[str, Any]
     """(the last line, the readings before it) of a runner's output."""
     lines = found.text(f"{name}.out").split("\n")
     _few(lines, "the device")
-    *seen, last = [believe.json_of(line, f"what {name} printed") for line in lines]
+    *seen, last = [json_of(line, f"what {name} printed") for line in lines]
     return last, [line["watch"] for line in seen]
 
 
