@@ -7,9 +7,12 @@ import dataclasses
 import json
 import os
 import re
+import socketserver
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from test_remote import a_product
 
 from edgekit import cli, examine, limits, remote
 from edgekit.bundle import Bundle
+from edgekit.cli import _common
 from edgekit.data import cache_folder
 from edgekit.errors import Broken, EdgekitError
 from edgekit.process_run import Request
@@ -406,6 +410,55 @@ def test_a_runtimes_name_makes_no_path_even_where_it_is_believed(board: Hostile,
     examine.profile_on(product, board.device(), ONCE)
     made = set(product.folder.parent.parent.rglob("*")) - set(before)
     assert {p.parent for p in made} <= {product.evidence, product.folder} and "profile-x-evil-1-on-board.json" in {p.name for p in made}
+
+
+GREETINGS: dict[str, tuple[bytes, bytes]] = {
+    "nothing": (b"", b""),
+    "a line without an end": (b"", b"x" * 65536),
+    "lines without an end": (b"", b"hello\x1b[2J\n" * 5000),
+    "a web page": (b"HTTP/1.1 200 OK\r\n\r\n<html></html>" + b"x" * 9000, b""),
+    "a name that clears the screen": (b"SSH-2.0-\x1b[2Jevil\xff\r\n", b"\xff" * 4096),
+    "a packet of 4 GB": (b"SSH-2.0-x\r\n" + b"\xff\xff\xff\xff" + bytes(100), bytes(65536)),
+    "another protocol": (b"SSH-1.5-old\r\n", b""),
+}
+
+
+@pytest.mark.parametrize("name", GREETINGS)
+def test_what_is_no_ssh_server_is_one_line_in_time(name: str, board: Hostile, product: Bundle, capfd, monkeypatch) -> None:
+    """At the address of a device something else answers: a greeting, and then something without end."""
+    first, then = GREETINGS[name]
+    monkeypatch.setattr(ssh, "CONNECT_S", 2)
+    monkeypatch.setattr(ssh, "LOGIN_S", 2)
+
+    class Answers(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.sendall(first)
+                while then:
+                    self.request.sendall(then)
+                while self.request.recv(1 << 16):
+                    pass
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = board.device()
+        monkeypatch.setattr(Hostile, "device", lambda self, **given: dataclasses.replace(there, ssh=f"ssh://me@127.0.0.1:{server.server_address[1]}", **given))
+        reset_peak()
+        memory = peak_mb()
+        code, out, said = call(board, product, capfd, monkeypatch, "--json")
+        server.shutdown()
+    with capfd.disabled():
+        print(f"no ssh server, {name}: {peak_mb() - memory:.0f} MB: {said.strip()[:200]}")
+    assert code == 2 and out == "" and said.startswith("error: no connection to board") and len(said.splitlines()) == 1 and len(said) < 600
+    assert not ODD.search(said.rstrip("\n")) and peak_mb() - memory < MOST_MB
+
+
+def test_a_bar_takes_no_markup_from_a_device(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with _common.progress_bar(False) as progress:
+        progress("board: [/red] [bold]x[/bold]", 0, 1)
+    assert "[/red] [bold]x[/bold]" in capfd.readouterr().err
 
 
 def test_a_banner_is_shown_to_nobody(board: Hostile, product: Bundle, capfd, monkeypatch) -> None:

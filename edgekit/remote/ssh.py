@@ -185,7 +185,7 @@ class Shell:
             yield
         except TimeoutError:
             raise Silent(f"{name} did not answer in time: the connection is taken for lost") from None
-        except (asyncssh.Error, OSError) as error:
+        except (asyncssh.Error, OSError, UnicodeError) as error:  # the last of names that are no text
             raise Dropped(f"the connection to {name} was lost: {shown(error, 300)}") from None
 
 
