@@ -6,6 +6,7 @@ remote one without Python and a fake tree go the same way. What cannot be read i
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +104,7 @@ def power_mode(tree: Tree) -> str:
     if not status:
         return ""
     number = int(status[1])
-    for model in re.findall(r"<\s*POWER_MODEL\s+([^>]*)>", _text(tree, "/etc/nvpmodel.conf") or ""):
+    for model in re.findall(r"<\s*POWER_MODEL\s([^<>]*)>", _text(tree, "/etc/nvpmodel.conf") or ""):
         found = re.search(rf"\bID=0*{number}\b", model), re.search(r"\bNAME=(\S+)", model)
         if all(found):
             return str(found[1][1])  # type: ignore[index]
@@ -128,9 +129,10 @@ def _text(tree: Tree, path: str) -> str | None:
 
 def _number(text: str | None) -> float | None:
     try:
-        return float(text) if text else None
+        found = float(text) if text else None
     except ValueError:
         return None
+    return found if found is not None and math.isfinite(found) else None
 
 
 def _clock_paths(paths: set[str], cpu: int | None) -> list[str]:

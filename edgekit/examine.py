@@ -92,8 +92,8 @@ def request(**asked: Any) -> Request:
 def profile_on(bundle: Bundle, device: Device, request: Request = ANYTHING, progress: Progress = silent) -> Measurement:
     """Profile on a device by ssh, where its answers are checked first, and store the evidence here."""
     found = remote.profile_on(device, bundle, request, progress)
-    place = re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-")
-    engine = "cpp" if found.runtime.startswith("edgekit-run ") else found.runtime.split()[0]
+    place, word = (re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")[:60] for text in (device.name, found.runtime.partition(" ")[0]))
+    engine = "cpp" if found.runtime.startswith("edgekit-run ") else word  # what a device says names a file here, so it can be no path
     bundle.write_evidence(f"profile-{evidence_name(dataclasses.replace(request, runtime=engine))}-on-{place}", found.to_json())
     return found
 

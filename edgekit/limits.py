@@ -41,6 +41,20 @@ MOST_ANSWER_BYTES = 1 << 28  # that it may send back of one call: golden answers
 FILE_BYTES = 64 << 20  # that it may write beyond twice the model: what folding gives
 THREADS = 4  # of the engine there: each reserves address space
 
+# A device by ssh. What it says of a size is never believed: each of these is counted here, while it arrives.
+DEVICE_ANSWER_BYTES = 4 << 20  # that one command may print, and as much to stderr; the longest honest answer (hashes of files) has some kB
+DEVICE_STATE_BYTES = 16 << 20  # of a round of its small files: /proc/cpuinfo of 256 cores has 0.4 MB
+DEVICE_STATE_FILES = 20_000  # of them in a round: a machine of 512 cores has some 12,000 in /sys/devices/system/cpu
+DEVICE_STATE_ASKED = 2_000  # files and patterns that are asked for in a round, because of what was told before: some dozens on a board
+DEVICE_LINE_BYTES = 64 << 10  # of a line of a script that is spoken with
+DEVICE_TALK_BYTES = 64 << 10  # of all its lines, and 16 for each second that it may take: progress of a job, a line a second while another measures
+DEVICE_NEWS = 1_000  # lines of progress of a job that are handed on to a terminal; an honest job tells a dozen
+DEVICE_RESULT_BYTES = 1 << 28  # of all files of a result: 10 million samples of a model that takes microseconds
+DEVICE_TEXT_BYTES = 64 << 20  # of its texts among them: JSON grows 10 times in memory
+DEVICE_JSON_BYTES = 8 << 20  # of one document or line of JSON: a measurement with all its traces has 0.2 MB
+DEVICE_READINGS = 200_000  # of sensors in a result: hours at the usual 50 ms
+DEVICE_NUMBER = 1e15  # no time, count or size that a device tells is larger
+
 
 def seconds() -> float:
     """The wall-clock limit of one question to the process that runs a stranger's model."""

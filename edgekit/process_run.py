@@ -12,10 +12,13 @@ import numpy as np
 from edgekit import files
 from edgekit.errors import Broken, EdgekitError
 from edgekit.measurement import ScenarioName
+from edgekit.plain_text import shown
 from edgekit.recipe import fill
 
 COLUMNS = ("start_ns", "wall_ns", "cpu_ns", "preempted")
 MORE_COLUMNS = ("busy_ns", "engine_ns")
+MOST = 1e15  # of any figure
+MOST_CLOCK = 1 << 62  # nanoseconds since the machine was started, or since 1970
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,12 @@ class Facts:
     offered_per_s: float = 0.0  # poisson
     pinned_to: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what no clock says."""
+        for name, value in vars(self).items():
+            if isinstance(value, (int, float)) and not 0 <= value < MOST:
+                raise ValueError(f"{name} is {value:.3g}, which no process takes")
+
 
 @dataclass(frozen=True)
 class ProcessRun:
@@ -81,11 +90,14 @@ class ProcessRun:
 
     @staticmethod
     def load(path: Path, facts: dict[str, Any]) -> ProcessRun:
-        """Read what save wrote, or the C++ runner; Broken when columns are missing or of different lengths."""
+        """Read what save wrote, or the C++ runner; Broken when columns are missing, of different lengths, or no times."""
         found = files.load_tensors(path)
         absent = [n for n in COLUMNS if n not in found]
         if absent or len({len(v) for v in found.values()}) != 1 or not len(found["wall_ns"]):
             raise Broken(f"{path}: samples need the columns {', '.join(COLUMNS)}, all of one length above 0")
+        odd = next((name for name, column in found.items() if not _are_times(name, column)), None)
+        if odd is not None:
+            raise Broken(f"{path}: the column '{shown(odd)}' holds no times")
         try:
             read: Facts = fill(Facts, facts, "facts of a profiled process")
         except EdgekitError as error:
@@ -93,3 +105,11 @@ class ProcessRun:
         return ProcessRun(
             read, found["start_ns"], found["wall_ns"], found["cpu_ns"], found["preempted"].astype(bool), *(found.get(n) for n in MORE_COLUMNS)
         )
+
+
+def _are_times(name: str, column: np.ndarray) -> bool:
+    """Whole numbers that no clock would not give: not below 0, and of starts, rising."""
+    if column.ndim != 1 or column.dtype.kind not in "iub" or int(column.min()) < 0:
+        return False
+    rising = name != "start_ns" or not (np.diff(column.astype(np.int64)) < 0).any()
+    return rising and int(column.max()) < (MOST_CLOCK if name == "start_ns" else MOST)

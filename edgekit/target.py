@@ -176,7 +176,7 @@ def command_of(mode: PowerMode, tree: Tree = HERE) -> str:
         text = tree.read("/etc/nvpmodel.conf")
     except OSError:
         text = ""
-    for model in re.findall(r"<\s*POWER_MODEL\s+([^>]*)>", text):
+    for model in re.findall(r"<\s*POWER_MODEL\s([^<>]*)>", text):
         number, name = re.search(r"\bID=(\d+)", model), re.search(r"\bNAME=(\S+)", model)
         if number and name and name[1] == mode.name:
             return mode.command.format(id=int(number[1]))

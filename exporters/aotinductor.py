@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,8 @@ class AotInductor(Exporter):
         details = {"device": device, "torch": torch.__version__}
         if device == "cuda":
             details["gpu"] = torch.cuda.get_device_name()
+        else:
+            details["processor"] = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         graphs = {n: dataclasses.replace(g, probes=()) for n, g in base.graphs.items()}  # inner tensors are compiled away
         manifest = dataclasses.replace(base, graphs=graphs, details=details)
         goldens = [dataclasses.replace(g, probes={}, near={}) for g in source.goldens()]

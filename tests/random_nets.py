@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgekit import spiking_net
+from edgekit.bundle import Allowed, Golden, GoldenNote
+from edgekit.parts import Trained
+from edgekit.program import once
+from edgekit.signature import Signature, Tensor
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse, synapse_shape
 
 
@@ -47,3 +52,21 @@ def network(kind: str, seed: int = 0) -> SpikingNet:
 
 def images(n: int = 120, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 17, (n, 2, 9, 8)).astype(np.uint8)
+
+
+class Random(Trained):
+    """A network without training, as an exporter sees it."""
+
+    def __init__(self, net: SpikingNet) -> None:
+        self.net, self.name, self.sha256, self.model = net, "random", "0" * 64, None
+        self.signature = Signature((Tensor("image", "uint8", ("batch", *net.input_shape)),), (Tensor("logits", "float32", ("batch", 10)),))
+        self.program, self.graphs = once(("image",), ("logits",)), {"main": self.signature}
+        self.probes = {"main": tuple(p.name for p in net.populations if p.spiking)}
+        self.allowed, self.golden_note = Allowed(), GoldenNote("numpy", "random")
+
+    def spiking_net(self) -> SpikingNet:
+        return self.net
+
+    def goldens(self) -> list[Golden]:  # noqa: D102
+        found = spiking_net.simulate(self.net, images(8))
+        return [Golden({"image": images(8)}, {"logits": found.pop("logits")}, found, {})]

@@ -38,7 +38,9 @@ def test_any_batch_runs_and_bound_buffers_give_the_same(stateful: Bundle):
 
 
 def test_a_package_of_another_torch_or_device_is_not_opened(stateful: Bundle, tmp_path: Path):
-    for details, says in (({"torch": "1.0"}, "was compiled by torch 1.0"), ({"device": "cuda", "gpu": "Orin"}, "was compiled for Orin")):
+    another = {"processor": "aarch64 SVE256"}
+    for details, says in (({"torch": "1.0"}, "was compiled by torch 1.0"), ({"device": "cuda", "gpu": "Orin"}, "was compiled for Orin"),
+                          (another, r"was compiled for aarch64 SVE256, here is")):
         import torch
 
         if "device" in details and torch.cuda.is_available():

@@ -11,38 +11,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from random_nets import images, network
+from random_nets import Random, images, network
 
 from edgekit import examine, flow, integer_net, registry, spiking_net
-from edgekit.bundle import Bundle, Golden, GoldenNote
+from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
-from edgekit.parts import Exporter, Runtime, Trained
-from edgekit.program import once
-from edgekit.signature import Signature, Tensor
+from edgekit.parts import Exporter, Runtime
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse
 
 KINDS = ("dense", "pooled", "strided", "residual")
 ENGINES = ("onnxruntime", "openvino")
-
-
-class Random(Trained):
-    """A network without training, as an exporter sees it."""
-
-    def __init__(self, net: SpikingNet) -> None:
-        from edgekit.bundle import Allowed
-
-        self.net, self.name, self.sha256, self.model = net, "random", "0" * 64, None
-        self.signature = Signature((Tensor("image", "uint8", ("batch", *net.input_shape)),), (Tensor("logits", "float32", ("batch", 10)),))
-        self.program, self.graphs = once(("image",), ("logits",)), {"main": self.signature}
-        self.probes = {"main": tuple(p.name for p in net.populations if p.spiking)}
-        self.allowed, self.golden_note = Allowed(), GoldenNote("numpy", "random")
-
-    def spiking_net(self) -> SpikingNet:
-        return self.net
-
-    def goldens(self) -> list[Golden]:  # noqa: D102
-        found = spiking_net.simulate(self.net, images(8))
-        return [Golden({"image": images(8)}, {"logits": found.pop("logits")}, found, {})]
 
 
 def exported(net: SpikingNet, out: Path) -> Bundle:

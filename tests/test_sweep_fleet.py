@@ -21,8 +21,10 @@ from pathlib import Path
 
 import pytest
 import ssh_server
+from hostile_device import Hostile
 from ssh_server import Server
 from sweep_models import measured, model, spec
+from test_hostile_device import endless, says
 
 from edgekit import __version__, remote
 from edgekit.data import cache_folder
@@ -225,6 +227,31 @@ def test_a_device_with_another_key_than_the_fleet_file_says_is_refused_and_never
         assert fleet[name].diary == []
         assert not (fleet[name].server.home / ".cache").exists()
     assert not (Path(os.environ["HOME"]) / ".ssh" / "known_hosts").exists()
+
+
+LIES = {
+    "endless": ("files", endless(b"x" * 65536), "prints more than"),
+    "no sense": ("probe", says("end=1\n\x1b[2J"), "told neither home"),
+    "a sentence that steers": ("begin", says("\x1b]0;owned\x07\u202e\n</script>" * 99, 1), "cannot write to"),
+}
+
+
+@pytest.mark.parametrize("name", ["endless", *(pytest.param(n, marks=pytest.mark.slow) for n in LIES if n != "endless")])
+def test_a_device_that_attacks_costs_its_own_cells_only(fleet, prepared, tmp_path, name):
+    out = copy_of(prepared, tmp_path)
+    kind, lie, told = LIES[name]
+    evil = Hostile(tmp_path / "evil").start()
+    evil.lies[kind] = lie
+    table = {"name": "evil", "ssh": f"ssh://me@127.0.0.1:{evil.port}", "host_key": evil.fingerprint, "runner": "python"}
+    try:
+        found = sweep.run(plan(prepared, MODELS[:2], devices=[fleet["a"].table(), table]), out, workers=1)
+    finally:
+        evil.stop()
+    by = {n: [r for r in found.rows if r.cell.device == n] for n in ("a", "evil")}
+    assert [r.state for r in by["a"]] == ["done", "done"] and [r.state for r in by["evil"]] == ["failed", "failed"]
+    assert all(told in r.reason and r.reason.isprintable() and len(r.reason) < 1800 for r in by["evil"]), by["evil"]
+    assert name == "a sentence that steers" or evil.seen.count("probe") == 1, "one that misbehaves is asked again"
+    assert not set((out / "sweep.json").read_text()) & set("\x1b\x07\u202e") and not list(tmp_path.glob("owned*"))
 
 
 def toml(path: Path, names: str, folder: Path, fleet: dict[str, Simulated]) -> Path:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,64 @@ def test_a_plan_whose_bytes_are_not_the_manifests_is_never_opened(parent: Bundle
         find_plan(swapped, "main", tensorrt_native.Gpu("a GPU", "8.6"))
     with pytest.raises(EdgekitError, match=r"has plans for compute capability 8.6, but this GPU \(a GPU\) has 9.0"):
         find_plan(swapped, "main", tensorrt_native.Gpu("a GPU", "9.0"))
+
+
+BUILT = {"status": "built", "library": "tensorrt", "engine": "TensorRT 10.3.0", "gpu": "NVIDIA Orin", "graphs": {"main": {"plans": {"8.7": "main.plan"}}}}
+
+
+@pytest.mark.parametrize(
+    ("details", "here", "says"),
+    [
+        ({}, ("10.3.0.26", "NVIDIA Orin", "8.7"), ""),
+        ({}, ("10.7.0", "NVIDIA Orin", "8.7"), "was built by TensorRT 10.3.0, here is TensorRT 10.7.0"),
+        ({}, ("10.3.1", "NVIDIA Orin", "8.7"), "was built by TensorRT 10.3.0, here is TensorRT 10.3.1"),
+        ({}, ("10.3.0", "NVIDIA Thor", "11.0"), "was built on NVIDIA Orin, this GPU is NVIDIA Thor"),
+        ({}, ("10.3.0", "NVIDIA Orin", "8.6"), "has plans for compute capability 8.7, but this GPU .NVIDIA Orin. has 8.6"),
+        ({"engine": "TensorRT-RTX 10.3.0"}, ("10.3.0", "NVIDIA Orin", "8.7"), "was built by TensorRT-RTX 10.3.0"),
+        ({"engine": "\x1b[2J"}, ("10.3.0", "NVIDIA Orin", "8.7"), r"was built by \\x1b\[2J"),
+        ({"graphs": {"main": {"plans": {"8.7": "../else/main.plan"}}}}, ("10.3.0", "NVIDIA Orin", "8.7"), "is not the plan that its bundle names"),
+    ],
+)  # fmt: skip
+def test_47_a_plan_of_another_machine_is_refused_before_it_is_read(
+    details: dict[str, object], here: tuple[str, str, str], says: str, parent: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What the manifest says of it is asked first: a library that fails here if it is given the plan stands for TensorRT."""
+    number, name, capability = here
+    kit = flow.export(parent.folder, "tensorrt-kit", tmp_path / "kit")
+    (kit.folder / "main.plan").write_bytes(b"plan")
+    files = {**kit.manifest.files, "main.plan": hashlib.sha256(b"plan").hexdigest()}
+    told = {**BUILT, **details}
+    made = dataclasses.replace(kit, manifest=dataclasses.replace(kit.manifest, details=told, files=files, variant=""))
+
+    class Opened(Exception):
+        """The library was given the plan."""
+
+    class Library(types.ModuleType):
+        __version__ = number
+
+        class Logger:
+            ERROR = 0
+
+            def __init__(self, level: int) -> None: ...
+
+        class Runtime:
+            def __init__(self, log: object) -> None:
+                raise Opened
+
+    part = registry.load(Runtime, "tensorrt")
+    monkeypatch.setitem(sys.modules, "tensorrt", Library("tensorrt"))
+    monkeypatch.setattr(sys.modules[type(part).__module__], "Cuda", lambda: None)
+    monkeypatch.setattr(tensorrt_native, "why_not", lambda module: "")
+    monkeypatch.setattr(tensorrt_native, "gpu", lambda: tensorrt_native.Gpu(name, capability))
+    monkeypatch.setenv("EDGEKIT_TRUST", "1")
+    with pytest.raises(EdgekitError if says else Opened, match=says or None), part.open(made):
+        pass
+
+
+def test_47_a_plan_from_elsewhere_needs_a_word(parent: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("EDGEKIT_TRUST", raising=False)
+    kit = flow.export(parent.folder, "tensorrt-kit", tmp_path / "kit")
+    made = dataclasses.replace(kit, manifest=dataclasses.replace(kit.manifest, details=BUILT))
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "another"))  # as of another account or machine
+    with pytest.raises(EdgekitError, match="holds machine code .tensorrt. that was not made here.*--trust"), registry.load(Runtime, "tensorrt").open(made):
+        pass

@@ -18,7 +18,7 @@ from edgekit.sysfs import HERE, Tree
 
 COMMAND = "vcgencmd pmic_read_adc"  # in trees of another machine and in parse(): the name of its output
 HAS_SENSOR = ("Raspberry Pi 5", "Raspberry Pi Compute Module 5")
-LINE = re.compile(r"^\s*(\w+)_([AV])\b[^=]*=\s*(-?[\d.]+)", re.MULTILINE)  # "  VDD_CORE_A current(7)=1.54489000A"
+LINE = re.compile(r"^[ \t]*(\w+)_([AV])\b[^=\n]*=[ \t]*(-?[\d.]+)", re.MULTILINE)  # "  VDD_CORE_A current(7)=1.54489000A"
 REFRESH_S = 0.2  # not known; each reading starts a process, and more than ten a second would load what is measured
 STEP_W = 4e-3  # one step of the converters: 1 mA at 3.7 V, 3.7 mA at 0.9 V (steps of published outputs)
 FIT = (

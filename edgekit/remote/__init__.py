@@ -17,19 +17,20 @@ from edgekit import __version__, conditions, registry
 from edgekit import profile as profiles
 from edgekit import target as targets
 from edgekit.bundle import MANIFEST, Bundle
-from edgekit.errors import Broken, EdgekitError
+from edgekit.errors import EdgekitError
 from edgekit.files import hash_of, sha256_of
 from edgekit.fleet import Device
 from edgekit.measurement import Measurement, Progress, silent
 from edgekit.parts import Runtime
+from edgekit.plain_text import one_line
 from edgekit.process_run import Request
+from edgekit.remote import believe, ssh
 from edgekit.remote import python as remote_python
 from edgekit.remote import runner as remote_runner
-from edgekit.remote import ssh
 from edgekit.remote.job import Found, Job, result_of
 from edgekit.remote.kit import Kit, Portable
 from edgekit.remote.probe import Facts, clock_advice, description, probe, uses_python, wants
-from edgekit.remote.ssh import Busy, Dropped, Shell, Unreachable
+from edgekit.remote.ssh import Busy, Dropped, Shell, Silent, Unreachable
 from edgekit.remote.store import Parcel, push
 from edgekit.remote.tree import Asked, snapshot
 from edgekit.sysfs import Snapshot
@@ -37,6 +38,7 @@ from edgekit.sysfs import Snapshot
 RETRY = (Unreachable, Dropped, Busy)  # errors after which the same call may succeed, and repeats nothing that is done
 RECONNECT_S = (1, 2, 4, 8, 15, 30, 30)  # pauses before a lost connection is made anew: a device that starts anew takes a minute
 RUNNER, LIBRARY = "edgekit-run", "libonnxruntime.so"
+MOST_ERROR = 1_500  # characters
 T = TypeVar("T")
 
 
@@ -44,10 +46,10 @@ def profile_on(device: Device, bundle: Bundle, request: Request, progress: Progr
     """Measure a bundle on a device, in `request.processes` fresh processes, and pull what was found; blocks until then.
 
     The bundle's answers are checked on the device first: NotEqual when they differ, and nothing is timed. Raises
-    Unreachable (no connection, or a login that is refused), HostKeyRefused, Busy (somebody else measures there for
-    longer than device.wait_s), Dropped (the connection was lost and could not be made again; the device goes on for at
-    most device.limit_s, and the same call picks its result up), EdgekitError for all else. A person who interrupts it
-    stops the device too.
+    Unreachable (no connection, or a login that is refused), HostKeyRefused, Misbehaved (it answers what no device does),
+    Busy (somebody else measures there for longer than device.wait_s), Dropped (the connection was lost and could not be
+    made again; the device goes on for at most device.limit_s, and the same call picks its result up), EdgekitError for
+    all else. A person who interrupts it stops the device too.
 
     A device without an address is this machine. May be called from several threads at once, for different devices.
     """
@@ -68,14 +70,15 @@ def look(device: Device) -> tuple[Facts, Snapshot]:
 
 async def _persistently(device: Device, bundle: Bundle, request: Request, progress: Progress) -> Measurement:
     """A connection that is lost is made again: what is there is not pushed again, and a job that runs is awaited."""
-    word = secrets.token_hex(8)
+    word, silent_before = secrets.token_hex(8), False
     for attempt in range(len(RECONNECT_S) + 1):
         try:
             async with ssh.connect(device) as shell:
                 return await _measure(shell, bundle, request, word, progress)
         except (Dropped, Unreachable) as error:
-            if attempt == 0 and isinstance(error, Unreachable):
+            if (attempt == 0 and isinstance(error, Unreachable)) or (silent_before and isinstance(error, Silent)):
                 raise
+            silent_before = isinstance(error, Silent)
             if attempt == len(RECONNECT_S):
                 raise Dropped(f"{error}; the device may go on for {device.limit_s:g} s, and the same command picks its result up") from None
             progress(f"connect to {device.name} again", attempt + 1, len(RECONNECT_S))
@@ -89,14 +92,16 @@ async def _measure(shell: Shell, bundle: Bundle, request: Request, word: str, pr
     facts = await probe(shell, device.runner != "cpp" and request.runtime != "cpp")
     tree = await _state(shell)
     progress(f"look at {device.name}", 1, 1)
-    _check_power_mode(device, tree)
-    if advice := clock_advice(tree):
-        progress(f"{device.name}: {advice}", 1, 1)
+    with believe.sense(device.name, "what it says of its state"):
+        _check_power_mode(device, tree)
+        if advice := clock_advice(tree):
+            progress(f"{device.name}: {one_line(advice, 300)}", 1, 1)
+        target = device.target if device.target != "host" else targets.which_target(tree).target
+        about = description(tree)
     if request.runtime == "cpp" and device.runner == "python":
         raise EdgekitError(f"the runtime 'cpp' on {device.name} is the C++ runner itself, but its runner is \"python\": give it runner = \"cpp\"")
     python = uses_python(shell, facts, remote_runner.why_not(bundle, request))
     kit = None if python else _kit(device, facts, progress)
-    target = device.target if device.target != "host" else targets.which_target(tree).target
 
     async def prepare() -> Job:
         folder = await push(shell, facts.work, _parcel(bundle), progress, facts.free_bytes)
@@ -107,19 +112,21 @@ async def _measure(shell: Shell, bundle: Bundle, request: Request, word: str, pr
         return remote_runner.job(f"{tools}/{RUNNER}", library, folder, request, tree, device)
 
     def understand(found: Found) -> Measurement:
-        try:
+        with believe.sense(device.name, "the measurement"):
             if kit is None:
-                return remote_python.measurement(found, bundle, device, target)
-            return remote_runner.measurement(found, bundle, device, request, tree, description(tree), target)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise Broken(f"what {device.name} answered is no measurement of this edgekit ({error!r}); remove {facts.work} there") from None
+                made = remote_python.measurement(found, bundle, device, target)
+            else:
+                made = remote_runner.measurement(found, bundle, device, request, tree, about, target)
+            return believe.measurement(made, device.name)
 
-    return await result_of(shell, facts.work, _key(device, bundle, request, kit), prepare, understand, word, progress)
+    key, limit_s = _key(device, bundle, request, kit), remote_runner.limit_s(device, request)
+    return await result_of(shell, facts.work, key, prepare, understand, word, progress, limit_s)
 
 
 def _state(shell: Shell) -> Coroutine[Any, Any, Snapshot]:
     def ask(tree: Asked) -> None:
-        wants(tree, shell.device.meter)
+        with believe.sense(shell.device.name, "what it says of its state"):
+            wants(tree, shell.device.meter)
 
     return snapshot(shell, ask)
 
@@ -168,10 +175,15 @@ def _key(device: Device, bundle: Bundle, request: Request, kit: Kit | None) -> s
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, from a thread that may have a running loop of its own (a notebook's)."""
+    """The result of a coroutine, from a thread that may have a running loop of its own (a notebook's). What a device put into an error
+    is plain text on one line, wherever it goes from here."""
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(work)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, work).result()
+    except EdgekitError as error:
+        error.args = (one_line(error, MOST_ERROR),)
+        raise

@@ -11,11 +11,15 @@ from typing import Any
 
 from edgekit import __version__
 from edgekit.errors import EdgekitError
-from edgekit.remote.ssh import Shell
+from edgekit.plain_text import shown
+from edgekit.remote.ssh import LOOK, Misbehaved, Shell
 from edgekit.remote.tree import Asked
 from edgekit.sysfs import Tree
 
 NEEDED = ("timeout", "setsid", "flock", "sha256sum", "head", "tail", "readlink", "find", "cut", "wc", "date")
+SAYS = ("home", "system", "architecture", "kernel", "glibc", "now", "lacking", "disk")  # at least
+MOST_CORES = 1e5
+MOST_SAID = 2_000  # characters of each
 PACKAGES = "coreutils, util-linux and findutils, or a BusyBox that has them"
 # "$1": the work folder, ~ for the home; "$2": the Python to ask, empty for none; "$3": a library of the device's own.
 SCRIPT = f"""umask 077
@@ -62,23 +66,26 @@ async def probe(shell: Shell, ask_python: bool) -> Facts:
     start = time.time()
     answer = await shell.run(SCRIPT, *words, bounded=False)
     middle = (start + time.time()) / 2
-    said = dict(re.findall(r"^(\w+)=(.*)$", answer.text, re.MULTILINE))
+    said = {key: value[:MOST_SAID] for key, value in re.findall(r"^(\w+)=(.*)$", answer.text, re.MULTILINE)}
     if "end" not in said:
         told = (answer.error or answer.text).strip().splitlines()
-        raise EdgekitError(f"{device.name} runs no POSIX shell commands: it answered {(told or ['nothing'])[-1][:200]!r}")
+        raise EdgekitError(f"{device.name} runs no POSIX shell commands: it answered '{shown((told or ['nothing'])[-1], 200)}'")
+    absent = [key for key in SAYS if key not in said]
+    if absent or not re.fullmatch(r"[0-9]{1,12}", said["now"]) or not re.fullmatch(r"(/[^\x00-\x1f\x7f]*)?", said.get("work", "")):
+        raise Misbehaved(f"{device.name} was asked what it is and told neither {' nor '.join(absent or ['the time and a folder'])}; {LOOK}")
     if said["system"] != "Linux":
-        raise EdgekitError(f"{device.name} runs {said['system']}; edgekit measures on Linux")
+        raise EdgekitError(f"{device.name} runs {shown(said['system'])}; edgekit measures on Linux")
     if not said.get("work"):
         home = said["home"] or "no home folder"
-        raise EdgekitError(f"{device.name} cannot make {words[0]} in {home}: give the device a work_dir that it can write to")
+        raise EdgekitError(f"{device.name} cannot make {words[0]} in {shown(home)}: give the device a work_dir that it can write to")
     if said["lacking"].strip():
         lacking = ", ".join(dict.fromkeys(said["lacking"].split()))
-        raise EdgekitError(f"{device.name} has no usable {lacking}; they are in {PACKAGES}")
-    glibc = re.fullmatch(r"glibc (\d+)\.(\d+).*", said["glibc"])
-    disk = re.search(r"\s(\d+)\s+\d+%\s", said["disk"])
+        raise EdgekitError(f"{device.name} has no usable {shown(lacking)}; they are in {PACKAGES}")
+    glibc = re.fullmatch(r"glibc ([0-9]{1,4})\.([0-9]{1,4}).*", said["glibc"])
+    disk = re.search(r"\s([0-9]{1,15})\s+[0-9]{1,3}%\s", said["disk"])
     return Facts(
-        said["work"], said["architecture"], said["kernel"], (int(glibc[1]), int(glibc[2])) if glibc else None,
-        int(disk[1]) * 1024 if disk else None, int(said["now"]) + 0.5 - middle, said.get("python", ""), bool(said.get("library")),
+        said["work"], shown(said["architecture"]), shown(said["kernel"]), (int(glibc[1]), int(glibc[2])) if glibc else None,
+        int(disk[1]) * 1024 if disk else None, int(said["now"]) + 0.5 - middle, shown(said.get("python", "")), bool(said.get("library")),
     )  # fmt: skip
 
 
@@ -129,8 +136,8 @@ def description(tree: Tree) -> str:
     it = machine(tree)
     figures: Mapping[str, Any] = {f.name: f.value for f in probe(tree)}
     cores = figures.get("usable_cores")
-    name = it.board or it.processor or it.architecture or "a Linux machine"
-    return f"{name}, {cores:.0f} cores" if cores else name
+    name = shown(it.board or it.processor or it.architecture or "a Linux machine")
+    return f"{name}, {cores:.0f} cores" if cores and cores < MOST_CORES else name
 
 
 def _quiet(tree: Tree, path: str) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 from edgekit.bundle import Bundle
-from edgekit.errors import EdgekitError, NotEqual
+from edgekit.errors import Broken, EdgekitError, NotEqual
 from edgekit.fleet import Device
 from edgekit.measurement import Measurement
+from edgekit.plain_text import shown
 from edgekit.process_run import Request
+from edgekit.remote.believe import json_of
 from edgekit.remote.job import Found, Job
 from edgekit.remote.runner import RUN, limit_s, stopped
 from edgekit.remote.ssh import quoted
+
+NAMES = ("verify", "profile")  # what runs there, in this order
 
 
 def job(device: Device, bundle: str, request: Request) -> Job:
@@ -29,19 +32,18 @@ def job(device: Device, bundle: str, request: Request) -> Job:
         f"{RUN}echo '0 2 compare with the golden answers' >>progress\nrun verify {quoted(verify)} || exit 1\n"
         f"echo '1 2 time fresh processes' >>progress\nrun profile {quoted(profile)} || exit 1\necho '2 2 measured' >>progress\n"
     )
-    names = ["verify", "profile"]
-    return Job(steps, [f"{n}.{ending}" for n in names for ending in ("out", "err", "code")], {"names": names}, limit_s(device, request))
+    return Job(steps, [f"{n}.{ending}" for n in NAMES for ending in ("out", "err", "code")], {}, limit_s(device, request))
 
 
 def measurement(found: Found, bundle: Bundle, device: Device, target: str) -> Measurement:
     """What the device's edgekit measured. NotEqual when the answers differ there, EdgekitError when it failed."""
-    codes = {name: found.text(f"{name}.code") for name in found.plan["names"]}
-    if codes["verify"] == "1" and (failures := _json(found, "verify").get("failures")):
-        raise NotEqual(f"{bundle.label} on {device.name}: {failures[0]}: not the trained network's answers, so not timed")
+    codes = {name: found.text(f"{name}.code") for name in NAMES}
+    if codes["verify"] in ("0", "1") and (failures := _json(found, "verify")["failures"]):  # whatever its exit code says
+        raise NotEqual(f"{bundle.label} on {device.name}: {shown(failures[0], 300)}: not the trained network's answers, so not timed")
     for name, code in codes.items():
         if code != "0":
             lines = [line for line in found.text(f"{name}.err").splitlines() if line.strip()]
-            own = lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
+            own = shown(lines[-1].removeprefix("error: "), 300) if lines else f"exit code {shown(code, 20)}"
             raise EdgekitError(f"{bundle.label} on {device.name}: {name}: {own if code else stopped(found)}")
     fields = {f.name for f in dataclasses.fields(Measurement)}
     told = {k: v for k, v in _json(found, "profile").items() if k in fields}
@@ -49,8 +51,11 @@ def measurement(found: Found, bundle: Bundle, device: Device, target: str) -> Me
 
 
 def _json(found: Found, name: str) -> dict[str, Any]:
+    told = found.text(f"{name}.out")
     try:
-        told: dict[str, Any] = json.loads(found.text(f"{name}.out"))
-    except ValueError:
-        raise EdgekitError(f"`edgekit {name}` on the device printed no JSON: {found.text(f'{name}.out')[:200]!r}") from None
-    return told
+        data = json_of(told, f"`edgekit {name}` on the device")
+    except Broken as error:
+        raise EdgekitError(f"`edgekit {name}` on the device printed no JSON: '{shown(told, 60)}' ({error})") from None
+    if not isinstance(data, dict):
+        raise EdgekitError(f"`edgekit {name}` on the device printed no object of JSON: '{shown(told, 60)}'")
+    return data

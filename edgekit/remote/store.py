@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +13,13 @@ from pathlib import Path
 from edgekit import files
 from edgekit.errors import Broken, EdgekitError
 from edgekit.measurement import Progress
+from edgekit.plain_text import shown
 from edgekit.remote.ssh import CHUNK, Answer, Shell
 
+LEAST_S = 60  # for any of it
 SLOWEST_BYTES_PER_S = 20_000  # a push that is slower than this, and a minute, is given up
 SLOWEST_HASH_BYTES_PER_S = 2_000_000
+SIZE = re.compile(r"[0-9]{1,15}")
 SPARE_BYTES = 20 << 20  # left free on the device
 
 # A line a file: "SHA256 SIZE", or "- SIZE" where it is not there. Names are handed over as they are.
@@ -89,11 +93,11 @@ async def push(shell: Shell, work: str, parcel: Parcel, progress: Progress, free
 async def _wrong(shell: Shell, folder: str, parcel: Parcel) -> dict[str, int]:
     """Files that are not what they must be -> how many bytes of them are there."""
     wanted = parcel.expected
-    limit_s = 60 + sum(size for _, size in wanted.values()) / SLOWEST_HASH_BYTES_PER_S
+    limit_s = LEAST_S + sum(size for _, size in wanted.values()) / SLOWEST_HASH_BYTES_PER_S
     answer = await shell.run(HASHES, folder, *wanted, limit_s=limit_s)
     lines = [line.split() for line in answer.text.splitlines()]
-    if len(lines) != len(wanted) or any(len(line) != 2 for line in lines):
-        raise EdgekitError(f"{shell.device.name} cannot hash the files in {folder}: {answer.error or answer.text.strip()}")
+    if len(lines) != len(wanted) or any(len(line) != 2 or not SIZE.fullmatch(line[1]) for line in lines):
+        raise EdgekitError(f"{shell.device.name} cannot hash the files in {folder}: {shown(answer.error or answer.text.strip(), 300)}")
     found = {name: (sha256, int(size)) for name, (sha256, size) in zip(wanted, lines, strict=True)}
     return {name: size for name, (sha256, size) in found.items() if sha256 != wanted[name][0]}
 
@@ -124,7 +128,7 @@ async def _send(
         told(offset)
         answer = await shell.send(
             APPEND, part, posixpath.dirname(name) or ".", name, data=parcel.pieces(name, offset, told),
-            limit_s=60 + size / SLOWEST_BYTES_PER_S,
+            limit_s=LEAST_S + size / SLOWEST_BYTES_PER_S,
         )  # fmt: skip
         _check(answer, shell, part)
 

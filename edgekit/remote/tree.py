@@ -12,8 +12,9 @@ import shlex
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from edgekit import limits
 from edgekit.errors import EdgekitError
-from edgekit.remote.ssh import Shell
+from edgekit.remote.ssh import LOOK, Misbehaved, Shell
 from edgekit.sysfs import Snapshot
 
 MOST_BYTES = 1 << 20  # of a file: /proc/cpuinfo of hundreds of cores
@@ -68,21 +69,45 @@ async def snapshot(shell: Shell, ask: Callable[[Asked], object]) -> Snapshot:
         ask(tree)
         if not tree.wanted:
             break
+        if len(tree.wanted) > limits.DEVICE_STATE_ASKED:
+            raise Misbehaved(f"what {shell.device.name} tells of itself raises {len(tree.wanted):,} more questions; {LOOK}")
         paths = sorted(w for w in tree.wanted if w.startswith("/"))
         commands = sorted(w for w in tree.wanted if not w.startswith("/"))
         if strange := [p for p in paths if PurePosixPath(p).parts[1:2] not in {(place,) for place in PLACES} or ".." in p]:
             raise EdgekitError(f"a part asks for {strange[0]} of a device; only files in /{', /'.join(PLACES)} are fetched")
         texts: dict[str, str | None] = {}
         if paths:
-            texts |= await _said(shell, FETCH, *paths)
+            texts |= _wanted(await _said(shell, FETCH, *paths), paths)
         for command in commands:
-            texts |= await _said(shell, RUN, *shlex.split(command))
+            texts |= _wanted(await _said(shell, RUN, *shlex.split(command)), [command])
         tree.take(texts)
     return Snapshot(tree.texts)
 
 
 async def _said(shell: Shell, script: str, *words: str) -> dict[str, str | None]:
     mark = f"=={secrets.token_hex(8)}"
-    answer = await shell.run(script, mark, *words)
-    found = re.findall(rf"^{mark} ([^\n]*)\n(.*?)\n{mark} (\d+)$", answer.text, re.MULTILINE | re.DOTALL)
-    return {path: text if code == "0" else None for path, text, code in found}
+    answer = await shell.run(script, mark, *words, most_bytes=limits.DEVICE_STATE_BYTES)
+    return parts_of(answer.text, mark, shell.device.name)
+
+
+def parts_of(text: str, mark: str, name: str) -> dict[str, str | None]:
+    """What stands between "MARK PATH" and "MARK CODE", by path; None where the code is not 0. It takes time by the length of the text,
+    whatever a device writes there."""
+    found: dict[str, str | None] = {}
+    path, begin = "", -1
+    for line in re.finditer(rf"^{mark} ([^\n]*)$", text, re.MULTILINE):
+        if begin < 0:
+            path, begin = line[1], line.end() + 1
+            continue
+        if len(found) >= limits.DEVICE_STATE_FILES:
+            raise Misbehaved(f"{name} has more than {limits.DEVICE_STATE_FILES:,} small files that say how it is; {LOOK}")
+        found[path] = text[begin : line.start() - 1] if line[1] == "0" else None
+        begin = -1
+    return found
+
+
+def _wanted(texts: dict[str, str | None], asked: list[str]) -> dict[str, str | None]:
+    """Those that were asked for, by name or by pattern: a device that tells more is not heard."""
+    patterns = Snapshot(texts)
+    named = {path for what in asked for path in (patterns.find(what) if set(what) & set("*?[") else [what])}
+    return {path: text for path, text in texts.items() if path in named}

@@ -245,7 +245,7 @@
 
   function filter(facet, value) {
     const button = make("button", { type: "button" }, value);
-    if (facet === data.painted && data.colours[value]) button.prepend(swatch(data.colours[value]));
+    if (facet === data.painted && Object.hasOwn(data.colours, value)) button.prepend(swatch(data.colours[value]));
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => {
       const on = !chosen[facet].has(value);

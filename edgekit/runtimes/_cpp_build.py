@@ -19,17 +19,24 @@ from edgekit.errors import EdgekitError, Missing
 from edgekit.measurement import Progress
 
 RUNNER = "edgekit-run"
+LIBRARY = "libedgekit_c.so"  # the same as a library with a C face, beside the runner
 BUILT_FROM = ("CMakeLists.txt", "cmake", "include", "src", "tools")  # of the sources; tests and examples do not matter
 BUILD_LIMIT_S = 1200
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to build the runner: its name, what CMake is told, and what the compiler is told by the environment."""
+    """A way to build the runner: its name, what CMake is told, what the compiler is told by the environment, and whether the library is made, too."""
 
     name: str
     settings: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None
+    library: bool = False
+
+    @property
+    def products(self) -> tuple[str, ...]:
+        """The files that are made."""
+        return (RUNNER, LIBRARY) if self.library else (RUNNER,)
 
 
 def folder_of(variant: Variant) -> Path:
@@ -62,10 +69,12 @@ def build(variant: Variant, progress: Progress) -> Path:
         progress(f"build the C++ runner ({variant.name})", 0, 2)
         call(configure, "configure the C++ runner", environment)
         progress(f"build the C++ runner ({variant.name})", 1, 2)
-        call([cmake, "--build", str(work), "--target", RUNNER, "--parallel", "2"], "compile the C++ runner", environment)
+        targets = (Path(p).stem.removeprefix("lib") for p in variant.products)
+        call([cmake, "--build", str(work), "--target", *targets, "--parallel", "2"], "compile the C++ runner", environment)
         progress(f"build the C++ runner ({variant.name})", 2, 2)
         with files.folder_draft(folder_of(variant)) as draft:
-            shutil.copy2(Path(work) / RUNNER, draft / RUNNER)
+            for product in variant.products:
+                shutil.copy2(Path(work) / product, draft / product)
     return folder_of(variant) / RUNNER
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from edgekit.bundle import Bundle
 from edgekit.errors import Broken, EdgekitError, Missing
 from edgekit.execute import Execution
 from edgekit.parts import Arrays, Graph, Runtime, Session
+from edgekit.plain_text import shown
 from edgekit.signature import Signature
 
 
@@ -79,6 +81,11 @@ class AotInductor(Runtime):
             raise Missing(f"{bundle.folder} was compiled by torch {made['torch']}, here is {torch.__version__}; export it again here")
         if made["device"] == "cuda" and not torch.cuda.is_available():
             raise Missing(f"{bundle.folder} was compiled for {made.get('gpu', 'an NVIDIA GPU')}, and torch finds no GPU here; export it again here")
+        if made["device"] == "cuda" and made.get("gpu", torch.cuda.get_device_name()) != torch.cuda.get_device_name():
+            raise Missing(f"{bundle.folder} was compiled for {shown(made['gpu'])}, here is {torch.cuda.get_device_name()}; export it again here")
+        if made["device"] == "cpu" and made.get("processor", processor()) != processor():
+            raise Missing(f"{bundle.folder} was compiled for {shown(made['processor'])}, here is {processor()}, which would end at its first strange "
+                          "instruction; export it again here")  # fmt: skip
         before = torch.get_num_threads()
         try:
             if threads:
@@ -96,3 +103,10 @@ class AotInductor(Runtime):
 
 
 PART = AotInductor()
+
+
+def processor() -> str:
+    """What torch compiles for here: "x86_64 AVX2"."""
+    import torch
+
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -14,7 +14,7 @@ from edgekit.remote.kit import Kit
 from edgekit.runtimes._cpp_build import Variant, build, onnxruntime_folder, runner
 from edgekit.runtimes._cpp_session import CppSession
 
-NATIVE = Variant("native")
+NATIVE = Variant("native", library=True)  # edgekit/runtimes/spike.py loads it
 
 
 class Cpp(Runtime):
@@ -22,6 +22,7 @@ class Cpp(Runtime):
 
     needs = ("onnxruntime",)
     formats = ("onnx",)
+    also_opens = ("spike",)
     optional = True
 
     def version(self) -> str:

@@ -19,6 +19,7 @@ class CortexA53(Runtime):
 
     needs = ("onnxruntime",)
     formats = ("onnx",)
+    also_opens = ("spike",)
     most_scored = 500  # each takes tens of milliseconds
     simulates = "Cortex-A53"
     optional = True

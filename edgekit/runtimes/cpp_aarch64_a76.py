@@ -19,6 +19,7 @@ class CortexA76(Runtime):
 
     needs = ("onnxruntime",)
     formats = ("onnx",)
+    also_opens = ("spike",)
     most_scored = 500  # each takes tens of milliseconds
     simulates = "Cortex-A76"
     optional = True

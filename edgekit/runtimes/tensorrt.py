@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -16,6 +17,7 @@ from edgekit.bundle import Bundle
 from edgekit.errors import Broken, EdgekitError
 from edgekit.execute import Execution
 from edgekit.parts import Arrays, Graph, Runtime, Session
+from edgekit.plain_text import shown
 from edgekit.registry import missing_modules
 from edgekit.tensorrt_kit.on_device import Cuda, Refused
 
@@ -56,8 +58,9 @@ class TensorRt(Runtime):
             raise EdgekitError(f"{bundle.folder} cannot be opened: {reason}")
         gpu = tensorrt_native.gpu()
         assert isinstance(gpu, tensorrt_native.Gpu)
-        plans = {n: _plan(bundle, n, gpu) for n in manifest.graphs}
         trt = importlib.import_module(module)
+        _check_made_for(bundle, module, str(trt.__version__), gpu)
+        plans = {n: _plan(bundle, n, gpu) for n in manifest.graphs}
         log = trt.Logger(trt.Logger.ERROR)
         with _told():
             cuda = Cuda()
@@ -120,6 +123,24 @@ class _PlanGraph(Graph):
         return once
 
 
+def _check_made_for(bundle: Bundle, module: str, number: str, gpu: tensorrt_native.Gpu) -> None:
+    """EdgekitError unless the manifest says that its plans are of this very library and GPU. What the library says of a plan of
+    another, after it has begun to read it, ranges from a warning to a crash."""
+    details, brand = bundle.manifest.details, f"TensorRT{'-RTX' if 'rtx' in module else ''}"
+    made = str(details.get("engine", "a library that it does not name"))
+    if _release(made) != _release(f"{brand} {number}"):
+        why = f"here is {brand} {number}; a plan runs on the one that built it: export it again here"
+        raise EdgekitError(f"{bundle.folder} was built by {shown(made)}, {why}")
+    if details.get("gpu", gpu.name) != gpu.name:
+        raise EdgekitError(f"{bundle.folder} was built on {shown(details['gpu'])}, this GPU is {gpu.name}; export it again for this one")
+
+
+def _release(engine: str) -> tuple[str, ...]:
+    """As in ("TensorRT", "10", "3", "0"); JetPack and pip count builds differently behind the third number."""
+    brand, _, number = engine.partition(" ")
+    return brand, *re.findall(r"[0-9]+", number)[:3]
+
+
 def _plan(bundle: Bundle, graph: str, gpu: tensorrt_native.Gpu) -> Path:
     """The plan for this GPU, if its bytes are those that the manifest names."""
     plans = bundle.manifest.details["graphs"][graph]["plans"]
@@ -129,7 +150,8 @@ def _plan(bundle: Bundle, graph: str, gpu: tensorrt_native.Gpu) -> Path:
             f"{gpu.compute_capability}; export it again for this one"
         )
     path = bundle.folder / str(plans[gpu.compute_capability])
-    if bundle.manifest.files.get(path.name) != files.sha256_of(path):
+    known = bundle.manifest.files.get(str(plans[gpu.compute_capability]))  # a name of the bundle's own, so no path out of it
+    if known is None or known != files.sha256_of(path):
         raise Broken(f"{path} is not the plan that its bundle names, and a plan is native code; export the bundle again")
     return path
 

@@ -20,8 +20,10 @@ from edgekit.errors import EdgekitError
 from edgekit.fleet import Device
 from edgekit.measurement import Measurement, Progress, silent
 from edgekit.parts import Runtime
+from edgekit.plain_text import one_line
 from edgekit.process_run import Request
 from edgekit.remote.host_keys import HostKeyRefused
+from edgekit.remote.ssh import Misbehaved
 from edgekit.sweep.host import Outcome
 from edgekit.sweep.ledger import Ledger
 from edgekit.sweep.owner import Owner
@@ -58,10 +60,10 @@ def run(folder: str, request: Request, target: str, name: str, device: Device | 
             found = measure(device, open_bundle(folder), request, target)
             ended = Outcome("done", {"device": name, "measurement": found.to_json()})
         except EdgekitError as error:
-            gone = isinstance(error, HostKeyRefused)
+            gone = isinstance(error, (HostKeyRefused, Misbehaved))
             ended = Outcome("failed", error=str(error), again=gone or isinstance(error, (Busy, *remote.RETRY)), device_gone=gone)
         except Exception as error:  # the sweep goes on without it, and says so
-            ended = Outcome("failed", error=f"{type(error).__name__}: {error}")
+            ended = Outcome("failed", error=one_line(f"{type(error).__name__}: {error}", 300))
         finally:  # whatever happens, the device is free for the next
             if ended.state == "done" and ended.result is not None:
                 opened.finish(key, name, me, ended.result)

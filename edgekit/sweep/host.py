@@ -11,11 +11,10 @@ import ctypes
 import dataclasses
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,8 @@ from edgekit.bundle import open_bundle
 from edgekit.checkpoint import open_checkpoint
 from edgekit.errors import EdgekitError, Unwritable
 from edgekit.intake import Wishes
-from edgekit.parts import Runtime, Trained
+from edgekit.parts import Calibrator, Exporter, Runtime, Trained
+from edgekit.recipe import fill
 from edgekit.route import Step
 from edgekit.verify_apart import verify_apart
 
@@ -52,7 +52,7 @@ def apart(name: str, *arguments: Any) -> Outcome:
     """Run one of these functions in a fresh process of this machine, which ends with this one."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "edgekit.sweep.host"], input=pickle.dumps((name, arguments)), capture_output=True, check=False,
+            [sys.executable, "-m", "edgekit.sweep.host"], input=written(name, arguments), capture_output=True, check=False,
             env=own_process.environment(), timeout=None if name == "train" else LIMIT_S,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -129,6 +129,31 @@ def outcome(work: Callable[[], Mapping[str, Any]]) -> Outcome:
         return Outcome("failed", error=f"{type(error).__name__}: {first[:300]}")
 
 
+def written(name: str, arguments: Sequence[Any]) -> bytes:
+    """A call as JSON: steps and wishes as their fields, an exporter or calibrator by the name of its kind."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Step):
+            return {**vars(value), "kind": value.kind.__name__}
+        return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+    return json.dumps([name, *map(plain, arguments)]).encode()
+
+
+def asked(text: bytes) -> Callable[[], Outcome]:
+    """The call that `written` wrote: one of three functions of this file, and nothing else."""
+    name, *arguments = json.loads(text)
+    if name == "train":
+        recipe, out, steps = arguments
+        return lambda: train(recipe, out, tuple(steps))
+    if name == "read":
+        source, wishes = arguments
+        return lambda: read(source, fill(Wishes, wishes, "wishes"))
+    step, source, wishes, parent, out = arguments
+    kinds: dict[str, type[Exporter] | type[Calibrator]] = {"Exporter": Exporter, "Calibrator": Calibrator}
+    return lambda: make(Step(kinds[step["kind"]], step["part"], step["accepts"], step["label"]), source, fill(Wishes, wishes, "wishes"), parent, out)
+
+
 def _trained(source: str, wishes: Wishes) -> Trained:
     if intake.is_own(source):
         return intake.read(source, wishes)
@@ -141,9 +166,7 @@ def _main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     out = os.dup(1)
     os.dup2(2, 1)
-    name, arguments = pickle.loads(sys.stdin.buffer.read())  # from the process that started this one
-    functions: dict[str, Callable[..., Outcome]] = {"train": train, "read": read, "make": make}
-    found = functions[name](*arguments)
+    found = asked(sys.stdin.buffer.read())()
     with os.fdopen(out, "w", encoding="utf-8") as told:
         json.dump(dataclasses.asdict(found), told)
 

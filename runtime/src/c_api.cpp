@@ -64,25 +64,19 @@ void give(const std::string& name, const edgekit::Tensor& from, edgekit_tensor* 
 const char* edgekit_version(void) { return edgekit::kVersion; }
 const char* edgekit_last_error(void) { return last_error.c_str(); }
 
-int edgekit_open(const char* bundle, const char* engine, const char* library, int threads, edgekit_session** session) {
-  return edgekit_open_task(bundle, nullptr, engine, library, threads, session);
-}
-
-int edgekit_open_task(const char* bundle, const char* task, const char* engine, const char* library, int threads, edgekit_session** session) {
-  return edgekit_open_digest(bundle, task, nullptr, engine, library, threads, session);
-}
-
-int edgekit_open_digest(const char* bundle, const char* task, const char* digest, const char* engine, const char* library, int threads,
-                        edgekit_session** session) {
+int edgekit_open(const char* bundle, const edgekit_options* given, edgekit_session** session) {
   return guarded([&] {
     if (!bundle || !session) return told(edgekit::Status("edgekit_open needs a bundle and a place for the session"));
     *session = nullptr;
-    auto opened = edgekit::Bundle::open(bundle, task ? task : "", digest ? digest : "");
+    const edgekit_options none{};
+    const edgekit_options& wanted = given ? *given : none;
+    auto opened = edgekit::Bundle::open(bundle, wanted.task ? wanted.task : "", wanted.digest ? wanted.digest : "");
     if (!opened) return told(opened.status());
     edgekit::Options options;
-    options.engine = engine ? engine : "";
-    options.library = library ? library : "";
-    options.threads = threads;
+    options.engine = wanted.engine ? wanted.engine : "";
+    options.library = wanted.library ? wanted.library : "";
+    options.threads = wanted.threads;
+    options.probes = wanted.probes != 0;
     auto made = edgekit::Session::open(*opened, options);
     if (!made) return told(made.status());
     *session = new edgekit_session{std::move(*made)};

@@ -37,6 +37,7 @@ class Engine {
 };
 
 Result<std::shared_ptr<Engine>> onnxruntime_engine(const std::string& library);
+Result<std::shared_ptr<Engine>> spike_engine();
 Result<std::shared_ptr<Engine>> openvino_engine();  // says so when this build has none
 
 }  // namespace edgekit

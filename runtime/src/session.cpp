@@ -31,15 +31,17 @@ Session& Session::operator=(Session&&) noexcept = default;
 Result<Session> Session::open(const Bundle& bundle, const Options& options) {
   const auto data = bundle.data();
   if (!data) return Status("no bundle was opened");
-  const std::string chosen = !options.engine.empty() ? options.engine : data->format == "openvino" ? "openvino" : "onnxruntime";
-  if (data->format != "onnx" && !(data->format == "openvino" && chosen == "openvino")) {
-    return Status("'" + data->name + "' is a bundle of format " + data->format + ", which " + chosen + " does not open here; export it as onnx or openvino");
+  const bool own = data->format == "openvino" || data->format == "spike";  // formats with one engine, named alike
+  const std::string chosen = !options.engine.empty() ? options.engine : own ? data->format : "onnxruntime";
+  if (own ? chosen != data->format : data->format != "onnx" || chosen == "spike") {
+    return Status("'" + data->name + "' is a bundle of format " + data->format + ", which " + chosen + " does not open here; export it as onnx, openvino or spike");
   }
   Session session;
   const Status status = guarded([&]() -> Status {
     auto engine = chosen == "onnxruntime" ? onnxruntime_engine(options.library)
                   : chosen == "openvino"  ? openvino_engine()
-                                          : Result<std::shared_ptr<Engine>>(Status("no engine '" + chosen + "'; there are: onnxruntime, openvino"));
+                  : chosen == "spike"     ? spike_engine()
+                                          : Result<std::shared_ptr<Engine>>(Status("no engine '" + chosen + "'; there are: onnxruntime, openvino, spike"));
     if (!engine) return engine.status();
     auto execution = Execution::make(data, *engine, options);
     if (!execution) return execution.status();

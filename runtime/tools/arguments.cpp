@@ -34,7 +34,7 @@ const char* const kHelp =
     "    --watch-command COMMAND      the same with what a command prints\n"
     "    --watch-ms N                 milliseconds between readings; default 50\n"
     "  --energy SECONDS               run back to back so long, idle before and after a third each; JSON with the times\n"
-    "  --engine NAME                  onnxruntime or openvino; default: by the bundle's format\n"
+    "  --engine NAME                  onnxruntime, openvino or spike; default: by the bundle's format\n"
     "  --library PATH                 file or folder of libonnxruntime; default: EDGEKIT_ORT_LIBRARY, the system, python3\n"
     "  --threads N                    default 0: the engine's own choice; with --pcm 1, since threads that wait for the next chunk keep\n"
     "                                 their cores busy\n"

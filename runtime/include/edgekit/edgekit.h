@@ -28,13 +28,18 @@ typedef struct {
 const char* edgekit_version(void);
 const char* edgekit_last_error(void);
 
-/* engine, library: NULL for the defaults (edgekit.hpp, Options). threads: 0 for the engine's own choice. */
-int edgekit_open(const char* bundle, const char* engine, const char* library, int threads, edgekit_session** session);
-/* One program of a bundle with tasks, by name; NULL: its own. */
-int edgekit_open_task(const char* bundle, const char* task, const char* engine, const char* library, int threads, edgekit_session** session);
-/* The same for the one bundle whose SHA-256 this is, as `edgekit sign` says it; another is refused before it is parsed. NULL: any. */
-int edgekit_open_digest(const char* bundle, const char* task, const char* digest, const char* engine, const char* library, int threads,
-                        edgekit_session** session);
+/* How a bundle is opened; what is NULL or 0 is left to the defaults (edgekit.hpp, Options). Zero it, then set what is meant. */
+typedef struct {
+  const char* engine;  /* "onnxruntime", "openvino", "spike" */
+  const char* library; /* of ONNX Runtime */
+  const char* task;    /* one program of a bundle with tasks, by name; NULL: its own */
+  const char* digest;  /* the SHA-256 of the one bundle that is opened, as `edgekit sign` says it; another is refused before it is parsed */
+  int threads;
+  int probes;          /* answers hold the inner tensors that the bundle names, too */
+} edgekit_options;
+
+/* options: NULL for the defaults. */
+int edgekit_open(const char* bundle, const edgekit_options* options, edgekit_session** session);
 void edgekit_free(edgekit_session* session);
 
 /* seed: NULL for the bundle's own. */

@@ -140,7 +140,7 @@ class Bundle {
 };
 
 struct Options {
-  std::string engine;        // "onnxruntime", "openvino"; empty: by the bundle's format
+  std::string engine;        // "onnxruntime", "openvino", "spike"; empty: by the bundle's format
   std::string library;       // file or folder of libonnxruntime; empty: environment EDGEKIT_ORT_LIBRARY, system, Python
   int threads = 0;           // 0: the engine's default
   bool probes = false;       // answers hold the inner tensors that the bundle names, too

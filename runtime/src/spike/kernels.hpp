@@ -1,0 +1,97 @@
+// The inner loops of the spike engine, one table of functions for each kind of processor; each table gives the same integers.
+//
+// A layer computes, for each output channel o and place,  sum over taps and input channels of  w[o] * k  > theta[o],  a strict comparison of
+// integers. Where k is 0 or 1 and mostly 0, the sum is the sum of the weights of the ones that are there ("events"); elsewhere it is a
+// product of bytes. Shapes are those of a convolution; a dense layer is one whose kernel covers its whole input.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace edgekit::spike {
+
+// Sums of so many weights fit int16: 256 * 127 = 32,512 < 32,768. After so many events a sum moves on to int32.
+inline constexpr std::uint32_t kEventsAtOnce = 256;
+
+struct Geometry {
+  int channels = 0, height = 0, width = 0;  // of the input, after its pooling
+  int outputs = 0, out_height = 0, out_width = 0;
+  int kernel_y = 1, kernel_x = 1, stride_y = 1, stride_x = 1, pad_y = 0, pad_x = 0;
+};
+
+// Events of a map: those of place (y, x) are  id[first[y * width + x]]  up to  id[first[y * width + x + 1]],  each  x * channels + c.
+// Places lie one after the other in a row, so that the events under one row of a kernel are one range.
+struct Events {
+  const std::uint32_t* first = nullptr;
+  const std::uint32_t* id = nullptr;
+};
+
+// weights: a byte each [block][kernel_y][kernel_x][channels][lanes], in the order of event_byte(). lanes: 32, 64 or 128.
+struct EventLayer {
+  Geometry at;
+  int lanes = 0, blocks = 0;
+  const std::int8_t* weights = nullptr;
+  const std::int32_t* theta = nullptr;    // [blocks * lanes]; the largest int32 where there is no channel
+  const std::int16_t* theta16 = nullptr;  // the same held in int16, which sums of kEventsAtOnce weights compare alike
+};
+
+// bytes: [height + 2 pad_y][width + 2 pad_x][depth], depth a multiple of 4, and 64 bytes more to read beyond its end.
+// weights: int8 [block][kernel_y][kernel_x][depth / 4][lanes][4]. lanes: 16, 32 or 48.
+struct DenseLayer {
+  Geometry at;
+  int depth = 0, lanes = 0, blocks = 0;
+  const std::int8_t* weights = nullptr;
+  const std::int32_t* theta = nullptr;  // [blocks * lanes]
+};
+
+// What of a layer is computed: blocks of output channels and rows of output places, the ends not among them.
+struct Part {
+  int block0 = 0, block1 = 0, y0 = 0, y1 = 0;
+};
+
+// Where it goes: spikes [out_height * out_width] places of `stride` bytes, a bit a channel; or, where `sums` is there, the sums
+// themselves, int32 [out_height * out_width][blocks * lanes].
+struct Out {
+  std::uint8_t* spikes = nullptr;
+  std::size_t stride = 0;
+  std::int32_t* sums = nullptr;
+};
+
+struct Kernels {
+  const char* name;
+  bool signed_bytes;  // the bytes of a DenseLayer are int8 (pixels less 128), else uint8
+  int pair_bytes;     // rows of an EventLayer of so many lanes or more hold pairs; 0: none does
+  void (*events)(const EventLayer& layer, const Events& events, const Part& part, const Out& out);
+  void (*dense)(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out);
+  // Ids of the ones of `words` words, base + number of the bit, to `out`, which has room for 16 more than there are. How many.
+  std::uint32_t (*extract)(const std::uint64_t* bits, int words, std::uint32_t base, std::uint32_t* out);
+  // out[c] += bit c, for 64 * words channels.
+  void (*add_bits)(const std::uint64_t* bits, int words, std::uint8_t* out);
+};
+
+// Where in a row of an EventLayer the weight of a lane lies, and what its byte is. In pairs, the first half of each `pair_bytes` lanes are low
+// bytes, offset by 128, and the second half are the high bytes beside them.
+struct EventByte {
+  int at;
+  std::int8_t value;
+};
+inline EventByte event_byte(const Kernels& kernels, int lanes, int lane, std::int8_t weight) {
+  const int size = kernels.pair_bytes;
+  if (size == 0 || lanes < size) return {lane, weight};
+  const int in = lane % size, start = lane - in;
+  if (in < size / 2) return {start + 2 * in, static_cast<std::int8_t>(weight ^ -128)};
+  return {start + 2 * (in - size / 2) + 1, weight};
+}
+
+const Kernels* portable_kernels();
+const Kernels* avx2_kernels();  // these are null where the build is for another processor
+const Kernels* avx_vnni_kernels();
+const Kernels* avx512_kernels();
+const Kernels* neon_kernels();
+const Kernels* neon_dot_kernels();
+
+// Those that this processor can run, the best first; portable is the last and always there.
+std::vector<const Kernels*> usable_kernels();
+
+}  // namespace edgekit::spike

@@ -1,0 +1,63 @@
+// AVX2, which every x86 processor since 2013 has: 32-byte registers; bytes are widened to int16 before they are multiplied, since the
+// instruction that multiplies bytes there (vpmaddubsw) saturates.
+#include "kernels.hpp"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+
+#include <cstring>
+#include <type_traits>
+
+#include "kernels_x86.hpp"
+
+namespace edgekit::spike {
+namespace {
+
+constexpr int kDotLanes = 4;
+template <int kVectors>
+constexpr int kPlaces = kVectors == 4 ? 2 : 1;  // 8, 8 and 12 registers of sums of the 16
+
+// A register of sums holds two halves of four channels: a0 + a1, a2 + a3 of each.
+using Sums = __m256i;
+using Bytes4 = __m256i;
+
+inline Bytes4 broadcast(const std::uint8_t* from) {
+  std::int32_t four;
+  std::memcpy(&four, from, 4);
+  return _mm256_cvtepu8_epi16(_mm_set1_epi32(four));
+}
+
+inline void dot(Sums& sum, Bytes4 four, const std::int8_t* weights) {
+  const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
+  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(four, wide));
+}
+
+inline __m128i joined(Sums sum) {
+  return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_hadd_epi32(sum, sum), 0x08));
+}
+
+inline unsigned above_dot(Sums sum, const std::int32_t* theta) {
+  const __m128i over = _mm_cmpgt_epi32(joined(sum), _mm_loadu_si128(reinterpret_cast<const __m128i*>(theta)));
+  return static_cast<unsigned>(_mm_movemask_ps(_mm_castsi128_ps(over)));
+}
+
+inline void store_dot(Sums sum, std::int32_t* out) { _mm_storeu_si128(reinterpret_cast<__m128i*>(out), joined(sum)); }
+
+}  // namespace
+}  // namespace edgekit::spike
+
+#include "kernels_impl.hpp"
+
+namespace edgekit::spike {
+
+const Kernels* avx2_kernels() {
+  static const Kernels table{"avx2", false, 32, event_layer, dense_layer, extract, add_bits};
+  return &table;
+}
+
+}  // namespace edgekit::spike
+#else
+namespace edgekit::spike {
+const Kernels* avx2_kernels() { return nullptr; }
+}  // namespace edgekit::spike
+#endif

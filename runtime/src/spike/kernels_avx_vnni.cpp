@@ -1,0 +1,56 @@
+// AVX2 with VNNI (Alder Lake, Sierra Forest, Zen 5 and later): products of bytes four at a time in 32-byte registers.
+#include "kernels.hpp"
+
+#if defined(__AVXVNNI__) && defined(__AVX2__)
+#include <immintrin.h>
+
+#include <cstring>
+#include <type_traits>
+
+#include "kernels_x86.hpp"
+
+namespace edgekit::spike {
+namespace {
+
+constexpr int kDotLanes = 8;
+template <int kVectors>
+constexpr int kPlaces = kVectors == 2 ? 4 : kVectors == 4 ? 2 : 1;  // 8, 8 and 6 registers of sums of the 16
+
+using Sums = __m256i;
+using Bytes4 = __m256i;
+
+inline Bytes4 broadcast(const std::uint8_t* from) {
+  std::int32_t four;
+  std::memcpy(&four, from, 4);
+  return _mm256_set1_epi32(four);
+}
+
+inline void dot(Sums& sum, Bytes4 four, const std::int8_t* weights) {
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(four), "m"(*reinterpret_cast<const char(*)[32]>(weights)));
+}
+
+inline unsigned above_dot(Sums sum, const std::int32_t* theta) {
+  const __m256i over = _mm256_cmpgt_epi32(sum, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(theta)));
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(over)));
+}
+
+inline void store_dot(Sums sum, std::int32_t* out) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sum); }
+
+}  // namespace
+}  // namespace edgekit::spike
+
+#include "kernels_impl.hpp"
+
+namespace edgekit::spike {
+
+const Kernels* avx_vnni_kernels() {
+  static const Kernels table{"avx-vnni", false, 32, event_layer, dense_layer, extract, add_bits};
+  return &table;
+}
+
+}  // namespace edgekit::spike
+#else
+namespace edgekit::spike {
+const Kernels* avx_vnni_kernels() { return nullptr; }
+}  // namespace edgekit::spike
+#endif

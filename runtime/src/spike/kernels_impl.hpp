@@ -1,0 +1,230 @@
+// The loops of kernels.hpp, written once. The file of one kind of processor defines before it includes this one, in the unnamed namespace:
+//   kBytes                        of a vector register
+//   kPaired                       whether rows of at least a register hold weights in pairs, see PairSum16
+//   kPlaces<vectors>              how many places the dense loop computes at once, so that all sums stay in registers
+//   kDotLanes                     output channels of one register of dense sums
+//   Bytes4, broadcast(), dot()    four input bytes to all lanes, and their products with the weights, added
+//   above(sums, thetas)           a bit a lane of int16
+//   above_dot(sums, thetas), store_dot(sums, out)   of a register of dense sums
+//   extract(), add_bits()
+// All is in the unnamed namespace: two files compiled for different processors must never share one copy of an inline function.
+
+namespace edgekit::spike {
+namespace {
+
+constexpr int kLanes16 = kBytes / 2;
+
+typedef std::int8_t Int8 __attribute__((vector_size(kBytes / 2)));
+typedef std::uint16_t UInt16 __attribute__((vector_size(kBytes)));  // may wrap
+typedef std::int32_t Int32Pair __attribute__((vector_size(kBytes * 2)));
+
+// Sums of the weights of `count` events, kVectors * kLanes16 channels in int16.
+template <int kVectors>
+struct Sum16 {
+  Int16 sum[kVectors] = {};
+  void add(const std::int8_t* row) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sum[v] += __builtin_convertvector(load<Int8>(row + v * kLanes16), Int16);
+  }
+  Int16 of(int v, UInt16) const { return sum[v]; }
+};
+
+// The same of rows whose 16-bit lanes hold two weights as  (low + 128) + 256 high.  all: their sum, which may wrap; high: that of the high
+// ones. all - 256 high - 128 count  is the sum of the low ones, exact since that fits int16. To widen every weight takes an instruction
+// more for as many, and one that few ports of a processor execute.
+template <int kVectors>
+struct PairSum16 {
+  static constexpr int kRegisters = kVectors / 2;
+  UInt16 all[kRegisters] = {};
+  Int16 high[kRegisters] = {};
+  void add(const std::int8_t* row) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kRegisters; ++v) {
+      const auto two = load<Int16>(row + v * kBytes);
+      all[v] += reinterpret_cast<UInt16>(two);
+      high[v] += two >> 8;
+    }
+  }
+  Int16 of(int v, UInt16 offset) const {
+    return v % 2 ? high[v / 2] : reinterpret_cast<Int16>(all[v / 2] - (reinterpret_cast<UInt16>(high[v / 2]) << 8) - offset);
+  }
+};
+
+template <int kVectors>
+using EventSums = std::conditional_t<kPaired && kVectors >= 2, PairSum16<kVectors>, Sum16<kVectors>>;
+
+inline UInt16 offset_of(std::uint32_t count) { return UInt16{} + static_cast<std::uint16_t>(128 * count); }
+
+// Adds the weights of events. base: address of the weights of id 0, which may lie before the array.
+template <int kVectors>
+inline void gather(const std::uint32_t* id, const std::uint32_t* end, std::uintptr_t base, EventSums<kVectors>& sums) {
+  constexpr std::uintptr_t kRow = kVectors * kLanes16;
+  for (; id < end; ++id) sums.add(reinterpret_cast<const std::int8_t*>(base + *id * kRow));
+}
+
+// What lies under the kernel at one place: a range of events a row.
+struct Field {
+  const std::uint32_t *id, *end;
+  std::uintptr_t base;
+};
+
+constexpr int kRows = 256;  // of a kernel: network.cpp takes no larger one
+
+struct Window {
+  Field fields[kRows];
+  int count = 0;
+  std::uint32_t total = 0;
+};
+
+inline void window_at(const EventLayer& layer, const Events& events, const std::int8_t* weights, int y, int x, Window* window) {
+  const Geometry& at = layer.at;
+  const std::ptrdiff_t row_bytes = static_cast<std::ptrdiff_t>(at.kernel_x) * at.channels * layer.lanes;
+  const int left = x * at.stride_x - at.pad_x, top = y * at.stride_y - at.pad_y;
+  const int from = left < 0 ? 0 : left, to = left + at.kernel_x > at.width ? at.width : left + at.kernel_x;
+  const std::uintptr_t shift = static_cast<std::uintptr_t>(static_cast<std::ptrdiff_t>(left) * at.channels * layer.lanes);
+  window->count = 0;
+  window->total = 0;
+  if (from >= to) return;
+  for (int k = 0; k < at.kernel_y; ++k) {
+    const int row = top + k;
+    if (row < 0 || row >= at.height) continue;
+    const std::uint32_t* const first = events.first + static_cast<std::size_t>(row) * at.width;
+    const std::uint32_t begin = first[from], end = first[to];
+    window->total += end - begin;
+    window->fields[window->count++] = {events.id + begin, events.id + end, reinterpret_cast<std::uintptr_t>(weights + k * row_bytes) - shift};
+  }
+}
+
+// Sums in int32, for windows of more than kEventsAtOnce events.
+template <int kVectors>
+inline void gather_wide(const Window& window, std::int32_t* sums) {
+  Int32Pair wide[kVectors] = {};
+  for (int f = 0; f < window.count; ++f) {
+    const Field& field = window.fields[f];
+    for (const std::uint32_t* id = field.id; id < field.end;) {
+      const std::uint32_t* const end = field.end - id > static_cast<std::ptrdiff_t>(kEventsAtOnce) ? id + kEventsAtOnce : field.end;
+      EventSums<kVectors> sums16;
+      gather<kVectors>(id, end, field.base, sums16);
+      const UInt16 offset = offset_of(static_cast<std::uint32_t>(end - id));
+      for (int v = 0; v < kVectors; ++v) wide[v] += __builtin_convertvector(sums16.of(v, offset), Int32Pair);
+      id = end;
+    }
+  }
+  std::memcpy(sums, wide, sizeof wide);
+}
+
+inline void put_bits(const std::int32_t* sums, const std::int32_t* theta, int lanes, std::uint8_t* out) {
+  for (int b = 0; b < lanes / 8; ++b) {
+    unsigned bits = 0;
+    for (int i = 0; i < 8; ++i) bits |= static_cast<unsigned>(sums[8 * b + i] > theta[8 * b + i]) << i;
+    out[b] = static_cast<std::uint8_t>(bits);
+  }
+}
+
+template <int kVectors>
+void events_block(const EventLayer& layer, const Events& events, int block, const Part& part, const Out& out) {
+  constexpr int kLanes = kVectors * kLanes16;
+  const Geometry& at = layer.at;
+  const std::size_t taps = static_cast<std::size_t>(at.kernel_y) * at.kernel_x * at.channels;
+  const std::int8_t* const weights = layer.weights + block * taps * kLanes;
+  Int16 theta[kVectors];
+  for (int v = 0; v < kVectors; ++v) theta[v] = load<Int16>(layer.theta16 + block * kLanes + v * kLanes16);
+  Window window;
+  alignas(64) std::int32_t wide[kLanes];
+  for (int y = part.y0; y < part.y1; ++y) {
+    for (int x = 0; x < at.out_width; ++x) {
+      const std::size_t place = static_cast<std::size_t>(y) * at.out_width + x;
+      window_at(layer, events, weights, y, x, &window);
+      std::uint8_t* const bits = out.spikes + place * out.stride + block * (kLanes / 8);
+      if (out.sums) {
+        gather_wide<kVectors>(window, out.sums + (place * layer.blocks + block) * kLanes);
+      } else if (window.total <= kEventsAtOnce) {
+        EventSums<kVectors> sums;
+        for (int f = 0; f < window.count; ++f) gather<kVectors>(window.fields[f].id, window.fields[f].end, window.fields[f].base, sums);
+        const UInt16 offset = offset_of(window.total);
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) above(sums.of(v, offset), theta[v], bits + v * (kLanes16 / 8));
+      } else {
+        gather_wide<kVectors>(window, wide);
+        put_bits(wide, layer.theta + block * kLanes, kLanes, bits);
+      }
+    }
+  }
+}
+
+void event_layer(const EventLayer& layer, const Events& events, const Part& part, const Out& out) {
+  for (int block = part.block0; block < part.block1; ++block) {
+    if (layer.lanes == 32) {
+      events_block<32 / kLanes16>(layer, events, block, part, out);
+    } else if (layer.lanes == 64) {
+      events_block<64 / kLanes16>(layer, events, block, part, out);
+    } else {
+      events_block<128 / kLanes16>(layer, events, block, part, out);
+    }
+  }
+}
+
+// kAt places of one row from x on, all lanes of a block.
+template <int kVectors, int kAt>
+inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int block, int y, int x, const Out& out) {
+  constexpr int kLanes = kVectors * kDotLanes;
+  const Geometry& at = layer.at;
+  const std::size_t row = static_cast<std::size_t>(at.width + 2 * at.pad_x) * layer.depth;
+  const std::size_t step = static_cast<std::size_t>(at.stride_x) * layer.depth;
+  const std::int8_t* weights = layer.weights + static_cast<std::size_t>(block) * at.kernel_y * at.kernel_x * layer.depth * kLanes;
+  const std::uint8_t* const corner = bytes + static_cast<std::size_t>(y) * at.stride_y * row + x * step;
+  const int run = at.kernel_x * layer.depth;  // the taps of a row of the kernel lie one after the other
+  Sums sum[kAt][kVectors] = {};
+  for (int k = 0; k < at.kernel_y; ++k) {
+    const std::uint8_t* from = corner + k * row;
+    for (const std::uint8_t* const end = from + run; from < end; from += 4) {
+#pragma GCC unroll 16
+      for (int p = 0; p < kAt; ++p) {
+        const Bytes4 four = broadcast(from + p * step);
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) dot(sum[p][v], four, weights + v * kDotLanes * 4);
+      }
+      weights += kLanes * 4;
+    }
+  }
+#pragma GCC unroll 16
+  for (int p = 0; p < kAt; ++p) {
+    const std::size_t place = static_cast<std::size_t>(y) * at.out_width + x + p;
+    if (out.sums) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) store_dot(sum[p][v], out.sums + (place * layer.blocks + block) * kLanes + v * kDotLanes);
+    } else {
+      std::uint64_t bits = 0;
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) {
+        bits |= static_cast<std::uint64_t>(above_dot(sum[p][v], layer.theta + block * kLanes + v * kDotLanes)) << (v * kDotLanes);
+      }
+      std::memcpy(out.spikes + place * out.stride + block * (kLanes / 8), &bits, kLanes / 8);
+    }
+  }
+}
+
+template <int kVectors>
+void dense_block(const DenseLayer& layer, const std::uint8_t* bytes, int block, const Part& part, const Out& out) {
+  constexpr int kAt = kPlaces<kVectors>;
+  for (int y = part.y0; y < part.y1; ++y) {
+    int x = 0;
+    for (; x + kAt <= layer.at.out_width; x += kAt) dense_tile<kVectors, kAt>(layer, bytes, block, y, x, out);
+    for (; x < layer.at.out_width; ++x) dense_tile<kVectors, 1>(layer, bytes, block, y, x, out);
+  }
+}
+
+void dense_layer(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out) {
+  for (int block = part.block0; block < part.block1; ++block) {
+    if (layer.lanes == 16) {
+      dense_block<16 / kDotLanes>(layer, bytes, block, part, out);
+    } else if (layer.lanes == 32) {
+      dense_block<32 / kDotLanes>(layer, bytes, block, part, out);
+    } else {
+      dense_block<48 / kDotLanes>(layer, bytes, block, part, out);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace edgekit::spike

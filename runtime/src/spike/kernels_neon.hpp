@@ -1,0 +1,47 @@
+// What the two kinds of aarch64 processors share. In the unnamed namespace, see kernels_impl.hpp.
+
+namespace edgekit::spike {
+namespace {
+
+constexpr int kBytes = 16;
+constexpr bool kPaired = false;  // an addition here widens by itself
+typedef std::int16_t Int16 __attribute__((vector_size(kBytes)));
+
+template <typename V>
+inline V load(const void* from) {
+  V v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline void above(Int16 sum, Int16 theta, std::uint8_t* out) {
+  static const std::uint8_t each[8] = {1, 2, 4, 8, 16, 32, 64, 128};
+  const uint8x8_t over = vmovn_u16(vcgtq_s16(reinterpret_cast<int16x8_t>(sum), reinterpret_cast<int16x8_t>(theta)));
+  *out = vaddv_u8(vand_u8(over, vld1_u8(each)));
+}
+
+std::uint32_t extract(const std::uint64_t* bits, int words, std::uint32_t base, std::uint32_t* out) {
+  const std::uint32_t* const begin = out;
+  for (int w = 0; w < words; ++w) {
+    for (std::uint64_t left = bits[w]; left; left &= left - 1) *out++ = base + 64 * static_cast<std::uint32_t>(w) + static_cast<std::uint32_t>(__builtin_ctzll(left));
+  }
+  return static_cast<std::uint32_t>(out - begin);
+}
+
+void add_bits(const std::uint64_t* bits, int words, std::uint8_t* out) {
+  static const std::uint8_t each[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  const uint8x16_t mask = vld1q_u8(each);
+  for (int part = 0; part < 4 * words; ++part) {
+    const auto two = static_cast<std::uint16_t>(bits[part / 4] >> (16 * (part % 4)));
+    const uint8x16_t bytes = vcombine_u8(vdup_n_u8(static_cast<std::uint8_t>(two)), vdup_n_u8(static_cast<std::uint8_t>(two >> 8)));
+    vst1q_u8(out + 16 * part, vsubq_u8(vld1q_u8(out + 16 * part), vtstq_u8(bytes, mask)));
+  }
+}
+
+inline unsigned above_four(int32x4_t sums, const std::int32_t* theta) {
+  static const std::uint32_t each[4] = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(vcgtq_s32(sums, vld1q_s32(theta)), vld1q_u32(each)));
+}
+
+}  // namespace
+}  // namespace edgekit::spike

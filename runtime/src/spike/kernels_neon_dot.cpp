@@ -1,0 +1,51 @@
+// aarch64 with the dot product instructions (Cortex-A55, A76 and later): int8 by int8, four at a time.
+#include "kernels.hpp"
+
+#if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
+
+#include <cstring>
+#include <type_traits>
+
+#include "kernels_neon.hpp"
+
+namespace edgekit::spike {
+namespace {
+
+constexpr int kDotLanes = 4;
+template <int kVectors>
+constexpr int kPlaces = kVectors == 4 ? 4 : kVectors == 8 ? 2 : 1;  // 16, 16 and 12 registers of sums of the 32
+
+using Sums = int32x4_t;
+using Bytes4 = int8x16_t;
+
+inline Bytes4 broadcast(const std::uint8_t* from) {
+  std::int32_t four;
+  std::memcpy(&four, from, 4);
+  return vreinterpretq_s8_s32(vdupq_n_s32(four));
+}
+
+inline void dot(Sums& sum, Bytes4 four, const std::int8_t* weights) { sum = vdotq_s32(sum, vld1q_s8(weights), four); }
+
+inline int32x4_t joined(Sums sum) { return sum; }
+inline unsigned above_dot(Sums sum, const std::int32_t* theta) { return above_four(joined(sum), theta); }
+inline void store_dot(Sums sum, std::int32_t* out) { vst1q_s32(out, joined(sum)); }
+
+}  // namespace
+}  // namespace edgekit::spike
+
+#include "kernels_impl.hpp"
+
+namespace edgekit::spike {
+
+const Kernels* neon_dot_kernels() {
+  static const Kernels table{"neon-dot", true, 0, event_layer, dense_layer, extract, add_bits};
+  return &table;
+}
+
+}  // namespace edgekit::spike
+#else
+namespace edgekit::spike {
+const Kernels* neon_dot_kernels() { return nullptr; }
+}  // namespace edgekit::spike
+#endif

@@ -1,0 +1,99 @@
+// Any processor: plain loops that say what the others must give.
+#include "kernels.hpp"
+
+namespace edgekit::spike {
+namespace {
+
+template <typename Put>
+void event_places(const EventLayer& layer, const Events& events, const Part& part, Put put) {
+  const Geometry& at = layer.at;
+  const int all = layer.blocks * layer.lanes;
+  std::vector<std::int32_t> sum(static_cast<std::size_t>(all));
+  for (int y = part.y0; y < part.y1; ++y) {
+    for (int x = 0; x < at.out_width; ++x) {
+      sum.assign(sum.size(), 0);
+      for (int ky = 0; ky < at.kernel_y; ++ky) {
+        for (int kx = 0; kx < at.kernel_x; ++kx) {
+          const int row = y * at.stride_y - at.pad_y + ky, column = x * at.stride_x - at.pad_x + kx;
+          if (row < 0 || row >= at.height || column < 0 || column >= at.width) continue;
+          const std::size_t place = static_cast<std::size_t>(row) * at.width + column;
+          for (std::uint32_t e = events.first[place]; e < events.first[place + 1]; ++e) {
+            const std::size_t channel = events.id[e] - static_cast<std::size_t>(column) * at.channels;
+            const std::size_t tap = (static_cast<std::size_t>(ky) * at.kernel_x + kx) * at.channels + channel;
+            const std::size_t taps = static_cast<std::size_t>(at.kernel_y) * at.kernel_x * at.channels;
+            for (int o = 0; o < all; ++o) sum[o] += layer.weights[(o / layer.lanes * taps + tap) * layer.lanes + o % layer.lanes];
+          }
+        }
+      }
+      put(static_cast<std::size_t>(y) * at.out_width + x, sum.data());
+    }
+  }
+}
+
+template <typename Put>
+void dense_places(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, Put put) {
+  const Geometry& at = layer.at;
+  const int all = layer.blocks * layer.lanes;
+  std::vector<std::int32_t> sum(static_cast<std::size_t>(all));
+  const std::size_t row = static_cast<std::size_t>(at.width + 2 * at.pad_x) * layer.depth;
+  for (int y = part.y0; y < part.y1; ++y) {
+    for (int x = 0; x < at.out_width; ++x) {
+      sum.assign(sum.size(), 0);
+      for (int o = 0; o < all; ++o) {
+        const std::int8_t* w = layer.weights + static_cast<std::size_t>(o / layer.lanes) * at.kernel_y * at.kernel_x * layer.depth * layer.lanes;
+        for (int ky = 0; ky < at.kernel_y; ++ky) {
+          const std::uint8_t* const from = bytes + (static_cast<std::size_t>(y) * at.stride_y + ky) * row + static_cast<std::size_t>(x) * at.stride_x * layer.depth;
+          for (int i = 0; i < at.kernel_x * layer.depth; i += 4, w += layer.lanes * 4) {
+            for (int c = 0; c < 4; ++c) sum[o] += w[o % layer.lanes * 4 + c] * from[i + c];
+          }
+        }
+      }
+      put(static_cast<std::size_t>(y) * at.out_width + x, sum.data());
+    }
+  }
+}
+
+// Channels of the blocks of a part, from first up to last.
+auto writer(const std::int32_t* theta, int lanes, int blocks, const Part& part, const Out& out) {
+  const int first = part.block0 * lanes, last = part.block1 * lanes, all = blocks * lanes;
+  return [=](std::size_t place, const std::int32_t* sum) {
+    for (int o = first; o < last; ++o) {
+      if (out.sums) {
+        out.sums[place * all + o] = sum[o];
+        continue;
+      }
+      std::uint8_t& byte = out.spikes[place * out.stride + o / 8];
+      const unsigned bit = 1u << (o % 8);
+      byte = static_cast<std::uint8_t>(sum[o] > theta[o] ? byte | bit : byte & ~bit);
+    }
+  };
+}
+
+void event_layer(const EventLayer& layer, const Events& events, const Part& part, const Out& out) {
+  event_places(layer, events, part, writer(layer.theta, layer.lanes, layer.blocks, part, out));
+}
+
+void dense_layer(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out) {
+  dense_places(layer, bytes, part, writer(layer.theta, layer.lanes, layer.blocks, part, out));
+}
+
+std::uint32_t extract(const std::uint64_t* bits, int words, std::uint32_t base, std::uint32_t* out) {
+  std::uint32_t count = 0;
+  for (int i = 0; i < 64 * words; ++i) {
+    if (bits[i / 64] >> (i % 64) & 1) out[count++] = base + static_cast<std::uint32_t>(i);
+  }
+  return count;
+}
+
+void add_bits(const std::uint64_t* bits, int words, std::uint8_t* out) {
+  for (int i = 0; i < 64 * words; ++i) out[i] = static_cast<std::uint8_t>(out[i] + (bits[i / 64] >> (i % 64) & 1));
+}
+
+}  // namespace
+
+const Kernels* portable_kernels() {
+  static const Kernels table{"portable", false, 0, event_layer, dense_layer, extract, add_bits};
+  return &table;
+}
+
+}  // namespace edgekit::spike

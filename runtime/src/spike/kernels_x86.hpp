@@ -1,0 +1,45 @@
+// What the two kinds of x86 processors with 32-byte registers share. In the unnamed namespace, see kernels_impl.hpp.
+
+namespace edgekit::spike {
+namespace {
+
+constexpr int kBytes = 32;
+constexpr bool kPaired = true;
+typedef std::int16_t Int16 __attribute__((vector_size(kBytes)));
+
+template <typename V>
+inline V load(const void* from) {
+  V v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline void above(Int16 sum, Int16 theta, std::uint8_t* out) {
+  const __m256i over = _mm256_cmpgt_epi16(reinterpret_cast<__m256i>(sum), reinterpret_cast<__m256i>(theta));
+  const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(over), _mm256_extracti128_si256(over, 1));
+  const auto bits = static_cast<std::uint16_t>(_mm_movemask_epi8(bytes));
+  std::memcpy(out, &bits, 2);
+}
+
+std::uint32_t extract(const std::uint64_t* bits, int words, std::uint32_t base, std::uint32_t* out) {
+  const std::uint32_t* const begin = out;
+  for (int w = 0; w < words; ++w) {
+    for (std::uint64_t left = bits[w]; left; left &= left - 1) *out++ = base + 64 * static_cast<std::uint32_t>(w) + static_cast<std::uint32_t>(__builtin_ctzll(left));
+  }
+  return static_cast<std::uint32_t>(out - begin);
+}
+
+void add_bits(const std::uint64_t* bits, int words, std::uint8_t* out) {
+  const __m256i each = _mm256_set1_epi64x(static_cast<std::int64_t>(0x8040201008040201));
+  const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+  for (int half = 0; half < 2 * words; ++half) {
+    const auto part = static_cast<std::int32_t>(bits[half / 2] >> (32 * (half % 2)));
+    const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(part), spread);
+    const __m256i ones = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, each), each);
+    auto* const at = reinterpret_cast<__m256i*>(out + 32 * half);
+    _mm256_storeu_si256(at, _mm256_sub_epi8(_mm256_loadu_si256(at), ones));
+  }
+}
+
+}  // namespace
+}  // namespace edgekit::spike
