@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgekit import files, labelled, registry
+from edgekit import files, labelled, limits, registry
 from edgekit import recipe as recipes
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.device_estimate import DeviceEstimate
@@ -23,21 +22,34 @@ from edgekit.report import JSON, candidates
 from edgekit.report.data import BundleRow, FamilyTable, Picture, Run, TaskRow, TrainingRow, VerificationRow
 from edgekit.report.perfetto import Samples
 from edgekit.route import runtimes_of
+from edgekit.sniff import read_plain
+from edgekit.text_file import parse_json
 
 DEFAULT_FORMATS = ("onnx", "openvino", "nir", "lava")
+AGAIN = "remove it and run the command that made it again"
 REFUSED = "refused.json"  # in a run folder: the formats that could not be made, and why
 
 
 def refused_formats(out: Path) -> dict[str, str]:
     """{format: why it could not be made} of the last deploy into a run folder."""
-    path = out / REFUSED
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    data = _table(out / REFUSED)
+    return {k: str(v) for k, v in data.items()}
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """A JSON object that edgekit wrote into the run folder; {} where there is no such file."""
+    if not path.exists():
+        return {}
+    data = parse_json(read_plain(path, limits.MOST_TEXT_BYTES, "what edgekit notes of a run"), str(path), AGAIN)
+    if not isinstance(data, dict):
+        raise Broken(f"{path} holds no table; {AGAIN}")
+    return data
 
 
 def read_run(out: Path) -> Run:
     """Everything that is known about a run folder, from its files."""
     result_path = out / "train" / "result.json"
-    result: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
+    result = _table(result_path)
     folders = sorted((out / "bundles").glob("*/bundle.json")) if (out / "bundles").is_dir() else []
     written = next((p for p in (out / "report" / JSON, out / JSON) if p.is_file()), None)
     if not result and not folders and written:
@@ -79,8 +91,8 @@ def read_run(out: Path) -> Run:
 def _swept(path: Path) -> Run:
     """A sweep has no bundles beside its report: what it wrote is all there is."""
     try:
-        return Run.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return Run.from_json(parse_json(read_plain(path, limits.MOST_TEXT_BYTES, "a report"), str(path)))
+    except (EdgekitError, ValueError) as error:
         raise Broken(f"{path} is not a report of edgekit ({error}); run the sweep again, it goes on where it was") from None
 
 

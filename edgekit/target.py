@@ -17,7 +17,7 @@ from edgekit.errors import EdgekitError, no_such
 from edgekit.figures import PARTS, Figure, Grade, base_of, contradictions, find
 from edgekit.recipe import fill
 from edgekit.sysfs import HERE, Tree
-from edgekit.text_file import parse_toml
+from edgekit.text_file import parse_toml, read_text
 
 FOLDER = "edgekit.targets"
 processor = probe.processor
@@ -193,10 +193,9 @@ def load(name: str | Path) -> Target:
     """The target of that name, or of a TOML file of your own: a path that ends in .toml."""
     if str(name).endswith(".toml"):
         path = Path(name)
-        try:
-            return read(path.read_text(encoding="utf-8"), path.stem, str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise EdgekitError(f"cannot read the target file {path}: {error}; there are also: {', '.join(names())}") from None
+        if not path.exists():
+            raise EdgekitError(f"cannot read the target file {path}: there is none; there are also: {', '.join(names())}")
+        return read(read_text(path, "a target file"), path.stem, str(path))
     if str(name) not in names():
         raise no_such("target", str(name), names(), "a target of your own is given as a path that ends in .toml")
     file = package_files(importlib.import_module(FOLDER)) / f"{name}.toml"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit import files
+from edgekit import files, limits
 from edgekit.checkpoint import load_tensors
 from edgekit.errors import Broken
+from edgekit.sniff import read_plain
+from edgekit.text_file import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,7 @@ def read(folder: Path, identity: str) -> State | None:
     if not path.is_file():
         return None
     try:
-        data = json.loads(path.read_bytes())
+        data = parse_json(read_plain(path, limits.MOST_TEXT_BYTES, "the state of a training"), str(path), f"remove {folder} to start again")
         if data["format_version"] != FORMAT_VERSION or data["identity"] != identity:
             return None
         tensors = {role: _read_tensors(folder, data["files"][role]) for role in ROLES}

@@ -14,12 +14,26 @@ from edgekit import untrusted_archive
 from edgekit.bundle import Golden
 from edgekit.errors import EdgekitError
 
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "fuzz_python.json"
+
+EXECUTIONS = {"intake": 12}  # each begins a process
+
 
 @pytest.mark.parametrize("name", list(fuzz_python.TARGETS))
 def test_mutated_files_are_read_or_refused(name: str):
-    found = fuzz_python.fuzz(name, 300)
+    executions = EXECUTIONS.get(name, 200)
+    found = fuzz_python.fuzz(name, executions)
     assert not found.crashes, "\n".join(trace for _, _, trace in found.crashes.values())
-    assert found.executions == 300
+    assert found.executions == executions and 0 < found.taken < executions and found.sentences
+    assert name != "intake" or found.counts["processes"] >= 3
+
+
+def test_the_committed_numbers_are_of_every_target_and_without_a_finding():
+    rows = {r["target"]: r for r in json.loads(RESULTS.read_text())["rows"]}
+    assert set(rows) == set(fuzz_python.TARGETS)
+    for name, row in rows.items():
+        assert not row["findings"] and (row["executions"] >= 100_000 or row["why_fewer"]), name
+    assert rows["intake"]["counts"]["processes"] >= 1000
 
 
 def test_the_fuzzer_finds_what_it_looks_for(monkeypatch: pytest.MonkeyPatch):
