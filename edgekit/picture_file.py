@@ -23,7 +23,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MOST_PIXELS = 1 << 26  # of one frame as it is stored
 MOST_FRAMES = 4096
 MOST_PIXELS_OF_ALL = 1 << 28  # of all frames: a file of 100 kB may ask for 4,096 times 67 million, hours of work
-FAULTS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error)  # what Pillow raises for bytes that are no picture
+# What Pillow raises for bytes that are no picture, each as fuzzing or reading found it.
+FAULTS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> Seen:
         raise EdgekitError(f"no picture at {path}; give a PNG, JPEG, WebP or GIF file")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what lies around the pixels, such as EXIF that ends too early
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with open_plain(path, limits.MOST_DATA_BYTES, "a picture") as (file, _), Image.open(file, formats=FORMATS) as image:
                 stored = [(_pixels(frame, channels, height, width), frame.info.get("duration", 0)) for frame in _frames(path, image)]

@@ -46,6 +46,13 @@ def _table(path: Path) -> dict[str, Any]:
     return data
 
 
+def _tables(data: dict[str, Any], name: str, path: Path) -> list[dict[str, Any]]:
+    found = data.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(t, dict) for t in found):
+        raise Broken(f"{path}: '{name}' is no list of tables; {AGAIN}")
+    return found
+
+
 def read_run(out: Path) -> Run:
     """Everything that is known about a run folder, from its files."""
     result_path = out / "train" / "result.json"
@@ -79,10 +86,10 @@ def read_run(out: Path) -> Run:
         name=out.name, family=model.family if model and model.family != labelled.FAMILY else "own model",
         score_name=result.get("score_name", model.score_name if model else "score"),
         test_samples=result.get("test_samples", model.score_samples if model else 0),
-        training=tuple(TrainingRow.from_json(r) for r in result.get("rows", [])),
+        training=tuple(TrainingRow.from_json(r) for r in _tables(result, "rows", result_path)),
         bundles=rows, candidates=candidates.of_bundles(rows),
-        family_tables=tuple(FamilyTable.from_json(t) for t in result.get("tables", [])),
-        pictures=tuple(Picture.read(p, result_path.parent) for p in result.get("pictures", [])),
+        family_tables=tuple(FamilyTable.from_json(t) for t in _tables(result, "tables", result_path)),
+        pictures=tuple(Picture.read(p, result_path.parent) for p in _tables(result, "pictures", result_path)),
         machine={"system": platform.platform(), "python": platform.python_version(), "cores": str(os.cpu_count())},
         versions=tools, notes=tuple(dict.fromkeys(notes)),
     )  # fmt: skip

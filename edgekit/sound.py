@@ -16,6 +16,7 @@ from edgekit.sniff import open_plain
 
 MOST_S = 3600.0  # seconds that are read into memory at once
 MOST_VALUES = 1 << 29  # of all channels: two hours of 44.1 kHz in stereo, 2 GB as float32
+MOST_LEVEL = 1e6  # full scale is 1; sums and filters of larger ones overflow
 RATES_HZ = (1_000, 768_000)  # a filter between two rates without a common divisor has 20 values for each hertz of the higher one
 FORMATS = {b"RIFF": ("WAV", "WAVEX"), b"RIFX": ("WAV", "WAVEX"), b"RF64": ("RF64",), b"fLaC": ("FLAC",), b"OggS": ("OGG",), b"FORM": ("AIFF",)}
 
@@ -45,8 +46,8 @@ def read_sound(path: Path, rate_hz: int) -> np.ndarray:
         raise EdgekitError(f"{path} is no sound file that can be read ({error}); give WAVE, FLAC, OGG or AIFF") from None
     if not samples.size:
         raise EdgekitError(f"{path} holds no samples; give a sound file that is not empty")
-    if not np.isfinite(samples).all():
-        raise EdgekitError(f"{path} holds samples that are no numbers; save it again")
+    if not np.all(np.abs(samples) <= MOST_LEVEL):  # false for NaN, too
+        raise EdgekitError(f"{path} holds samples that are no numbers, or far beyond -1..1; save it again")
     mono: np.ndarray = samples.mean(1, dtype=np.float32)
     return resampled(mono, own_hz, rate_hz)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import wave
@@ -84,7 +85,7 @@ def _nirs(stack: ExitStack) -> Target:
             opened.visititems(lambda name, item: places.append((item.parent, name.rpartition("/")[2])))
             for _ in range(rng.choice((1, 1, 2, 3))):
                 (group, name), (other, its) = rng.choice(places), rng.choice(places)
-                if name in group:
+                with contextlib.suppress(OSError, ValueError, KeyError):  # what HDF5 cannot say: nothing, or a field less
                     _changed(group, name, other, its, rng)
         return made.getvalue()
 
@@ -103,16 +104,18 @@ def _changed(group: Any, name: str, other: Any, its: str, rng: random.Random) ->
 
     how = rng.randrange(8)
     item = group[name]
-    old = item[()] if isinstance(item, h5py.Dataset) else None
+    old = item[()] if isinstance(item, h5py.Dataset) and item.nbytes < 1e6 else None
     same = other.get(its)
     if how == 5 and same is not None:
-        group[rng.choice(("x", "bias", "weight", name + "2"))] = same  # a second name of it, perhaps of a group that it lies in
+        as_name = rng.choice(("x", "bias", "weight", name + "2"))
+        if as_name not in group:
+            group[as_name] = same  # a second name of it, perhaps of a group that it lies in
         return
     del group[name]
     if how == 0:
         group[name] = rng.choice(NUMBERS)
     elif how == 1:
-        group[name] = rng.choice((b"", b"IF", b"LIF", b"Conv2d", b"Input", b"NIRGraph", b"\xff\0", b"input", b"x" * 3000, b"{}", b"[1]", b"{"))
+        group[name] = rng.choice((b"", b"IF", b"LIF", b"Conv2d", b"Input", b"NIRGraph", b"\xff\x80", b"input", b"x" * 3000, b"{}", b"[1]", b"{"))
     elif how == 2 and isinstance(old, np.ndarray) and old.size:
         flat = old.reshape(-1)[: rng.randrange(old.size + 1)]
         group[name] = flat if flat.dtype != object else np.array([rng.choice((b"a", b"input")) for _ in flat], "S9")

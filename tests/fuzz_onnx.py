@@ -82,7 +82,7 @@ def _model_seeds() -> tuple[bytes, ...]:
     w = rng.normal(size=(2, 1, 3, 3)).astype(np.float32)
     conv = model([n("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]), n("MaxPool", ["c"], ["p"], kernel_shape=[2, 2]), n("Flatten", ["p"], ["f"]),
                   n("Gemm", ["f", "d"], ["y"], transB=1)], [info("x", "batch", 1, 8, 8)], [info("y", "batch", 3)], w=w, b=np.float32([0, 1]),
-                 d=rng.normal(size=(3, 8)).astype(np.float32))  # fmt: skip
+                 d=rng.normal(size=(3, 18)).astype(np.float32))  # fmt: skip
     shape = model([n("Shape", ["x"], ["s"]), n("Gather", ["s", "i"], ["k"]), n("Div", ["k", "two"], ["h"]), n("Concat", ["two", "h"], ["r"], axis=0),
                    n("Reshape", ["x", "r"], ["z"]), n("Transpose", ["z"], ["t"], perm=[1, 0]), n("Slice", ["t", "zero", "one", "zero"], ["y"])],
                   [info("x", 6)], [info("y", 1, 2)], i=np.int64([0]), two=np.int64([2]), zero=np.int64([0]), one=np.int64([1]))  # fmt: skip
@@ -90,7 +90,7 @@ def _model_seeds() -> tuple[bytes, ...]:
     loop = model([n("Loop", ["m", "", "x"], ["y"], body=body)], [info("x", 2)], [info("y", 2)], m=np.int64(3))
     cell = model([n("LSTM", ["x", "w", "r"], ["o", "y"], hidden_size=2)], [info("x", "steps", 1, 3)], [info("y", 1, 1, 2)],
                  w=rng.normal(size=(1, 8, 3)).astype(np.float32), r=rng.normal(size=(1, 8, 2)).astype(np.float32))  # fmt: skip
-    return (*_onnx_seeds()[:3], conv, shape, loop, cell)
+    return (*_onnx_seeds()[:2], conv, shape, loop, cell)
 
 
 def _left_children() -> set[str]:
@@ -120,7 +120,8 @@ def _intake(stack: ExitStack) -> Target:
             raise
         finally:
             assert _left_children() == before, "a process was left"
-            assert [p.name for p in file.folder.iterdir()] == [file.path.name], "a file was left"
+            left = {p.name for p in file.folder.iterdir()} - {file.path.name, ".ses"}  # .ses: ONNX Runtime's own, once a machine
+            assert not left, f"{left} was left"
 
     return Target(at_end, seeds, lambda which, rng: _mutated_proto(which, rng, seeds), counts)
 

@@ -13,6 +13,7 @@ import re
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,7 +47,8 @@ class Found:
 
 def fuzz(name: str, executions: int, seed: int = 0, first: int = 0) -> Found:
     """Run a target; input number i depends on name, seed and i alone, so that a finding can be run again by itself."""
-    with ExitStack() as stack:
+    with ExitStack() as stack, warnings.catch_warnings():
+        warnings.simplefilter("error")  # a warning is a second line where one was promised
         return _fuzz(name, TARGETS[name](stack), range(first, first + executions), seed)
 
 
