@@ -7,7 +7,7 @@ import os
 # Files, before anything is parsed.
 MOST_MODEL_BYTES = 2_000_000_000  # a protobuf message cannot be larger; external data counts in it, since bundles hold one file
 MOST_DATA_BYTES = 4_000_000_000  # unpacked, of an .npz of samples: all of it is held in memory
-MOST_TEXT_BYTES = 32_000_000  # of a manifest, recipe or table: the largest here has 40 kB; JSON grows 10 times in memory and takes 3 s for so many bytes
+MOST_TEXT_BYTES = 32_000_000  # of a manifest, recipe or table: the largest here has 40 kB; so many bytes of JSON take 320 MB and 3 s
 MOST_TEXT_DEPTH = 64  # of JSON and TOML: the deepest here is 9; Python's own readers end at about 1000 with a RecursionError
 MOST_TOML_BYTES = 1_000_000  # the largest here has 6 kB; Python's reader takes time by the square of some things
 MOST_ARCHIVE_MEMBERS = 20_000  # of a zip

@@ -24,7 +24,8 @@ MOST_PIXELS = 1 << 26  # of one frame as it is stored
 MOST_FRAMES = 4096
 MOST_PIXELS_OF_ALL = 1 << 28  # of all frames: a file of 100 kB may ask for 4,096 times 67 million, hours of work
 # What Pillow raises for bytes that are no picture, each as fuzzing or reading found it.
-FAULTS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, struct.error)
+FAULTS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+          struct.error)  # fmt: skip
 
 
 @dataclass(frozen=True)
