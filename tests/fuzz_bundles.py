@@ -9,12 +9,14 @@ import random
 import struct
 import zipfile
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 from fuzz_base import PLACE, File, Target, as_json, mutated_bytes, mutated_json
 
-from edgekit import files, untrusted_archive
+from edgekit import files, limits, untrusted_archive
 from edgekit.bundle import Golden
+from edgekit.errors import EdgekitError
 from edgekit.manifest import Allowed, GoldenNote, GraphFile, Lineage, Manifest, Model, TaskProgram, read_manifest
 from edgekit.program import (
     Affine,
@@ -68,8 +70,15 @@ def _manifests() -> tuple[bytes, ...]:
     return tuple(files.canonical_json(m.to_json()).encode() for m in (first, second))
 
 
+def _parsed(raw: bytes) -> Any:
+    """As a file of these bytes is: mutations of mutations grow to 100 MB."""
+    if len(raw) > limits.MOST_TEXT_BYTES:
+        raise EdgekitError("larger than any file that is read")
+    return parse_json(raw, PLACE)
+
+
 def _read_manifest(raw: bytes) -> None:
-    manifest = read_manifest(parse_json(raw, PLACE), PLACE)
+    manifest = read_manifest(_parsed(raw), PLACE)
     graphs = {n: g.signature for n, g in manifest.graphs.items()}
     for p in (manifest, *manifest.tasks.values()):
         check(p.program, p.signature, graphs, TENSORS, PLACE)
@@ -78,7 +87,7 @@ def _read_manifest(raw: bytes) -> None:
 
 
 def _read_program(raw: bytes) -> None:
-    program = read_program(parse_json(raw, PLACE), PLACE)
+    program = read_program(_parsed(raw), PLACE)
     signature = STREAMED if program.stream else Signature(STEP.inputs[:1], (Tensor("u", "float32", ("batch", 2)),))
     check(program, signature, {"g": STEP}, TENSORS, PLACE)
 
