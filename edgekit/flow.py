@@ -151,7 +151,7 @@ def load_trained(checkpoint: Path) -> Trained:
     if told.is_file():
         data = parse_json(sniff.read_plain(told, limits.MOST_TEXT_BYTES, "the result of a training"), str(told), AGAIN)
         chosen = data.get("deploy") if isinstance(data, dict) else None
-        if not isinstance(chosen, str) or chosen != Path(chosen).name:
+        if not isinstance(chosen, str) or chosen != Path(chosen).name or not sniff.is_there(checkpoint / "train" / chosen):
             raise Broken(f"{told} does not say which checkpoint to deploy; {AGAIN}")
         checkpoint = checkpoint / "train" / chosen
     family = str(open_checkpoint(checkpoint).facts.get("family"))

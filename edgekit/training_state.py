@@ -50,7 +50,7 @@ def read(folder: Path, identity: str) -> State | None:
             return None
         tensors = {role: _read_tensors(folder, data["files"][role]) for role in ROLES}
         return State(identity, data["finished"], tuple(data["history"]), data["best_epoch"], steps=data["steps"], **tensors)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise Broken(f"{path}: not the state of a training ({error}); remove {folder} to start again") from None
 
 

@@ -178,7 +178,7 @@ def test_facts_that_no_family_wrote_are_one_sentence(tmp_path: Path, facts: dict
         flow.load_trained(save_checkpoint(tmp_path / "c", torch.nn.Linear(2, 2), facts).folder)
 
 
-@pytest.mark.parametrize("told", ["[]", '{"deploy": 5}', '{"deploy": "../../etc"}', "[" * 5000, '{"rows": 5}', '{"rows": [5]}'])
+@pytest.mark.parametrize("told", ["[]", '{"deploy": 5}', '{"deploy": "../../etc"}', json.dumps({"deploy": "a" * 300}), "[" * 5000, '{"rows": 5}', '{"rows": [5]}'])
 def test_results_of_trainings_that_are_none_are_one_sentence(tmp_path: Path, told: str):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "result.json").write_text(told)
