@@ -21,6 +21,7 @@ from edgekit.errors import Broken, EdgekitError
 from edgekit.picture_file import read_picture
 from edgekit.run_folder import read_run
 from edgekit.spiking_net import simulate
+from edgekit.sweep import plan
 from edgekit.untrusted_process import Child
 
 
@@ -192,6 +193,14 @@ def test_a_state_that_is_nested_without_end_is_one_sentence(tmp_path: Path):
     (tmp_path / "state.json").write_text(json.dumps({"identity": "i"})[:-1] + ', "x": ' + "[" * 100_000)
     with pytest.raises(Broken, match="nested too deep|not JSON"):
         training_state.read(tmp_path, "i")
+
+
+@pytest.mark.parametrize(("model", "devices"), [('file = "~nobody-here/m.onnx"', ""), (f'checkpoint = "{"a" * 300}"', ""), ('recipe = "t.toml"', f'devices = "{"a" * 300}"')])
+def test_paths_of_a_sweep_that_cannot_be_are_one_sentence(tmp_path: Path, model: str, devices: str):
+    """They ended in the system's own errors: a user that is not there, a name that is too long."""
+    (tmp_path / "t.toml").write_text(f"{devices}\n[[models]]\nname = 'm'\n{model}\n")
+    with pytest.raises(EdgekitError, match="does not have|there is no|no fleet file"):
+        plan.read(tmp_path / "t.toml")
 
 
 def test_a_pipe_is_no_target(tmp_path: Path):
