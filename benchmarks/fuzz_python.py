@@ -22,11 +22,10 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]  # before this folder, whose fuz
 import fuzz_python  # noqa: E402 - the checkout's own, put on the path above
 
 OUT = ROOT / "benchmarks" / "fuzz_python.json"
-FEW = {"intake": 2200, "nir": 20_000, "checkpoint": 20_000}  # unless --executions says otherwise
+FEW = {"intake": 2200, "nir": 10_000}  # unless --executions says otherwise
 WHY_FEWER = {
     "intake": "each model that passes the checks begins a process with ONNX Runtime; the checks themselves are the target onnx",
     "nir": "each file goes to the process with limits and back, 6 ms: a crash of HDF5 there is one sentence",
-    "checkpoint": "each that is taken builds a network of torch, 3 ms",
 }
 PIECE = 10_000  # executions after which the row is written: what was done is kept
 MOST_SAID = 8  # sentences of a row
