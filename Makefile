@@ -1,6 +1,6 @@
 # Everything that a fresh machine needs is set up by the target that needs it, once.
 #   make demo    train, export, calibrate, verify and profile a small spiking network; the answers are on the screen
-#   make test    the tests that take seconds each        make test-all   all of them
+#   make test    the tests that take seconds each        make test-all   all of them, those that compile projects among them
 #   make lint    ruff and mypy                           make setup      the environment alone
 #   make rtx     TensorRT-RTX beside it, proprietary, for the tests that build with it
 # PYTHON=/path/to/python picks the interpreter (3.11 or newer; 3.11 is what the pins were tested with).
@@ -21,7 +21,7 @@ demo: .venv/.done-lava
 	$(BIN)/edgekit demo
 
 test: .venv/.done-lava .venv/.done-cpp .oracles/.done
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow and not builds'
 
 test-all: .venv/.done-lava .venv/.done-cpp .oracles/.done
 	$(PYTEST)

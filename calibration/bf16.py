@@ -44,7 +44,7 @@ class Bf16(Calibrator):
                 files={}, tasks=floors.task_programs(source),
             )  # fmt: skip
             own = [n for n in source.manifest.files if not n.startswith(("golden", "tensors")) and "/" not in n]
-            with new_bundle(folder, manifest, floors.goldens(source), source.tensors(), floors.task_goldens(source)) as draft:
+            with new_bundle(folder, manifest, floors.goldens(source), source.tensors(), floors.task_goldens(source), parent=source) as draft:
                 for name in own:
                     shutil.copy2(source.folder / name, draft / name)
                 copy_prepares(source, manifest, draft)

@@ -57,7 +57,7 @@ class Half(Calibrator):
                 source.manifest, precision="f16", graphs=graphs, allowed=allowed, golden=floors.note(source), lineage=lineage, files={},
                 tasks=floors.task_programs(source) if measured else limits,
             )  # fmt: skip
-            with new_bundle(folder, manifest, floors.goldens(source), source.tensors(), floors.task_goldens(source)) as draft:
+            with new_bundle(folder, manifest, floors.goldens(source), source.tensors(), floors.task_goldens(source), parent=source) as draft:
                 for name, graph in graphs.items():
                     (draft / graph.file).write_bytes(made[name].SerializeToString(deterministic=True))
                 copy_prepares(source, manifest, draft)

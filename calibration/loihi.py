@@ -41,7 +41,7 @@ class Loihi(Calibrator):
         # 0.02: what rounding weights to 8 bits may cost; measured on the test data, and refused beyond.
         allowed = Allowed(score_drop=0.02, exact=True)
         manifest = dataclasses.replace(source.manifest, precision="int8", allowed=allowed, lineage=lineage, details={"loihi": found}, files={})
-        with new_bundle(out, manifest, [dataclasses.replace(golden, exact=exact)]) as draft:
+        with new_bundle(out, manifest, [dataclasses.replace(golden, exact=exact)], parent=source) as draft:
             nir_file.write(net, draft / "model.nir")
             spiking_net.save(net, draft / "integer_net.safetensors")
         return open_bundle(out)

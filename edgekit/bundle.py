@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import files, limits, machine_code
+from edgekit import bom, files, limits, machine_code
 from edgekit.errors import Broken, EdgekitError, no_such
 from edgekit.manifest import (
     ANY_GOLDEN,
@@ -128,8 +128,8 @@ class Bundle:
 
     @property
     def bytes_total(self) -> int:
-        """Of the files that run again and again: without golden answers and without preparations."""
-        names = [n for n in self.manifest.files if not ANY_GOLDEN.fullmatch(n)]
+        """Of the files that run again and again: without golden answers, inventory and preparations."""
+        names = [n for n in self.manifest.files if not ANY_GOLDEN.fullmatch(n) and n != bom.BOM]
         return sum((self.folder / n).stat().st_size for n in names if n.split("/")[0] not in self.manifest.prepares)
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -188,7 +188,8 @@ def _open(folder: Path, proven: Mapping[str, str], may_prepare: bool) -> Bundle:
             f"{folder}: the files differ from what {MANIFEST} lists: {', '.join(odd)}; export the bundle again"
         )
     for name, sha256 in manifest.files.items():
-        if (folder / name).is_symlink() or (proven.get(name) or files.sha256_of(folder / name)) != sha256:
+        plain = (folder / name).is_file() and not (folder / name).is_symlink()  # a pipe would be waited for
+        if not plain or (proven.get(name) or files.sha256_of(folder / name)) != sha256:
             raise Broken(f"{folder / name} was changed after the bundle was made; export the bundle again")
     bundle = Bundle(folder, manifest, hashlib.sha256(raw).hexdigest())
     graphs = {n: g.signature for n, g in manifest.graphs.items()}
@@ -207,7 +208,8 @@ def _files_in(folder: Path, prepares: Sequence[str]) -> set[str]:
     for p in folder.rglob("*"):
         parts = p.relative_to(folder).parts
         own = parts[1:] if parts[0] in prepares and len(parts) > 1 else parts
-        if p.is_file() and own[0] != EVIDENCE and not p.name.startswith(files.DRAFT):
+        folder_only = p.is_dir() and not p.is_symlink()  # a link to a folder, a pipe or a device is a file too many
+        if not folder_only and own[0] != EVIDENCE and not p.name.startswith(files.DRAFT):
             found.add("/".join(parts))
     return found
 
@@ -230,11 +232,11 @@ def _check_prepares(bundle: Bundle, where: str) -> None:
 @contextmanager
 def new_bundle(
     out: Path | str, manifest: Manifest, goldens: Sequence[Golden], tensors: Mapping[str, np.ndarray] | None = None,
-    tasks: Mapping[str, Sequence[Golden]] | None = None,
+    tasks: Mapping[str, Sequence[Golden]] | None = None, parent: Bundle | None = None,
 ) -> Iterator[Path]:  # fmt: skip
     """Give a draft folder to write graph files into; hash and rename it to `out` when the block ends well.
 
-    tasks: the golden answers of every other task."""
+    tasks: the golden answers of every other task. parent: the bundle that it is made from, whose tools its inventory names, too."""
     with files.folder_draft(Path(out)) as draft:
         yield draft
         for task, answers in {"": goldens, **(tasks or {})}.items():
@@ -254,7 +256,10 @@ def new_bundle(
                 f"'{manifest.name}' needs its preparation '{left[0]}', which bundles made this way do not carry; "
                 "choose onnx, openvino or aotinductor"
             )
-        sealed = dataclasses.replace(manifest, files=hashes)
+        hashes.pop(bom.BOM, None)  # of the bundle that an exporter copied
+        before = bom.tools_of(parent.folder, parent.manifest) if parent else ()
+        (draft / bom.BOM).write_text(files.canonical_json(bom.of(dataclasses.replace(manifest, files=hashes), before)))
+        sealed = dataclasses.replace(manifest, files={**hashes, bom.BOM: files.sha256_of(draft / bom.BOM)})
         text = files.canonical_json(sealed.to_json())
         (draft / MANIFEST).write_text(text)
         machine_code.remember(manifest.format, hashlib.sha256(text.encode()).hexdigest())

@@ -70,6 +70,10 @@ class Opened:
         self.close()
 
 
-def open(folder: Path | str, runtime: str = "", threads: int = 0, task: str = "") -> Opened:  # noqa: A001
-    """A bundle, checked file by file, on an engine (default: its format's own). task: which of its programs, where it has several."""
-    return Opened(open_bundle(folder).of_task(task), runtime, threads)
+def open(folder: Path | str, runtime: str = "", threads: int = 0, task: str = "", signed_by: Path | str = "") -> Opened:  # noqa: A001
+    """A bundle, checked file by file, on an engine (default: its format's own). task: which of its programs, where it has several.
+    signed_by: the file of a public key; then the bundle is opened only if the key's owner signed it."""
+    from edgekit.signing import open_signed
+
+    bundle = open_signed(Path(folder), Path(signed_by)).bundle if signed_by else open_bundle(folder)
+    return Opened(bundle.of_task(task), runtime, threads)

@@ -150,7 +150,7 @@ class Trials:
     def write(self, choice: Choice, out: Path, manifest: Manifest, kept: Kept = NOTHING_KEPT) -> Bundle:
         """The bundle of a form, with the golden answers of `kept`."""
         manifest = dataclasses.replace(manifest, golden=kept.note(self.source), tasks=kept.task_programs(self.source))
-        with new_bundle(out, manifest, kept.goldens(self.source), self.source.tensors(), kept.task_goldens(self.source)) as draft:
+        with new_bundle(out, manifest, kept.goldens(self.source), self.source.tensors(), kept.task_goldens(self.source), parent=self.source) as draft:
             for name, graph in self.graphs(choice).items():
                 (draft / manifest.graphs[name].file).write_bytes(_unnamed(graph, self._prefix[name]).SerializeToString(deterministic=True))
             for name in self.left_float:

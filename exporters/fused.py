@@ -55,7 +55,7 @@ class Fused(Exporter):
             source.manifest, variant="fused", graphs={"main": graph}, program=Program((once,), source.manifest.program.seed),
             lineage=lineage, files={}, tasks={},
         )  # fmt: skip
-        with new_bundle(out, manifest, [_by_step(g) for g in source.goldens()]) as draft:
+        with new_bundle(out, manifest, [_by_step(g) for g in source.goldens()], parent=source) as draft:
             (draft / FILE).write_bytes(model.SerializeToString(deterministic=True))
             copy_prepares(source, manifest, draft)
         return open_bundle(out)

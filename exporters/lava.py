@@ -61,7 +61,7 @@ class Lava(Exporter):
         manifest = dataclasses.replace(
             source.manifest, format="lava", graphs=graphs, lineage=lineage, details=_details(net, layers), files={}
         )
-        with bundles.new_bundle(out, manifest, [source.golden()]) as draft:
+        with bundles.new_bundle(out, manifest, [source.golden()], parent=source) as draft:
             shutil.copyfile(source.folder / INTEGER_NET, draft / INTEGER_NET)
             write_netx(net, layers, draft / MODEL)
         return bundles.open_bundle(out)

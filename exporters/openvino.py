@@ -34,7 +34,7 @@ class OpenVino(Exporter):
             source.manifest, format="openvino", lineage=lineage, details={**source.manifest.details, "inference_precision": "f32"}, files={},
             graphs={n: dataclasses.replace(g, file=f"{Path(g.file).stem}.xml") for n, g in source.manifest.graphs.items()},
         )  # fmt: skip
-        with new_bundle(out, manifest, source.goldens(), source.tensors(), source.task_goldens()) as draft:
+        with new_bundle(out, manifest, source.goldens(), source.tensors(), source.task_goldens(), parent=source) as draft:
             for name, graph in manifest.graphs.items():
                 try:
                     model = ov.Core().read_model(source.graph(name))

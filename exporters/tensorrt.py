@@ -45,7 +45,7 @@ class TensorRt(Exporter):
             source.manifest, format="tensorrt", lineage=lineage, details=details, files={},
             graphs={n: dataclasses.replace(g, file=f"{n}.onnx") for n, g in source.manifest.graphs.items()},
         )  # fmt: skip
-        with new_bundle(out, manifest, source.goldens(), source.tensors(), source.task_goldens()) as draft:
+        with new_bundle(out, manifest, source.goldens(), source.tensors(), source.task_goldens(), parent=source) as draft:
             for graph in checked:
                 model, plan = draft / f"{graph.name}.onnx", draft / f"{graph.name}.plan"
                 model.write_bytes(graph.data)

@@ -43,7 +43,7 @@ class TensorRtKit(Exporter):
             source.manifest, format="tensorrt", variant="kit", lineage=lineage, details=details, files={},
             graphs={n: dataclasses.replace(g, file=f"kit/{n}.onnx") for n, g in source.manifest.graphs.items()},
         )  # fmt: skip
-        with new_bundle(out, manifest, source.goldens(), source.tensors(), source.task_goldens()) as draft:
+        with new_bundle(out, manifest, source.goldens(), source.tensors(), source.task_goldens(), parent=source) as draft:
             write_kit(source, checked, device, number, wish.dla, draft / "kit")
         return open_bundle(out)
 

@@ -49,7 +49,7 @@ class TensorRtRtx(Exporter):
             source.manifest, format="tensorrt", variant="rtx", lineage=lineage, details=details, files={},
             graphs={n: dataclasses.replace(g, file=f"{n}.onnx") for n, g in source.manifest.graphs.items()},
         )  # fmt: skip
-        with new_bundle(out, manifest, source.goldens(), source.tensors(), source.task_goldens()) as draft:
+        with new_bundle(out, manifest, source.goldens(), source.tensors(), source.task_goldens(), parent=source) as draft:
             for graph in checked:
                 (draft / f"{graph.name}.onnx").write_bytes(graph.data)
                 details["graphs"][graph.name] = self._built(graph, capabilities, draft)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,22 @@ def test_the_same_content_has_the_same_hash(tmp_path: Path) -> None:
 def test_a_folder_without_a_manifest_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(EdgekitError, match=r"no bundle in .*edgekit export"):
         open_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("lay", [lambda path: path.symlink_to("/etc"), lambda path: path.symlink_to("nothing"), os.mkfifo])
+def test_links_and_pipes_are_files_too_many_and_nobody_waits_for_one(tmp_path: Path, lay: Callable[[Path], object]) -> None:
+    bundle = make(tmp_path / "b")
+    lay(bundle.folder / "more")
+    with pytest.raises(Broken, match="the files differ from what bundle.json lists: more"):
+        open_bundle(bundle.folder)
+
+
+def test_a_listed_file_that_became_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    bundle = make(tmp_path / "b")
+    (bundle.folder / "model.onnx").unlink()
+    os.mkfifo(bundle.folder / "model.onnx")
+    with pytest.raises(Broken, match=r"model\.onnx was changed"):
+        open_bundle(bundle.folder)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "golden.safetensors"])

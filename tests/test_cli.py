@@ -19,7 +19,7 @@ def edgekit(*arguments: str | Path, cwd: Path | None = None, **environment: str)
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, check=False, timeout=300)
 
 
-VERBS = ["demo", "train", "export", "calibrate", "verify", "profile", "import-measurement", "deploy", "report", "parts", "targets", "doctor", "data", "setup"]
+VERBS = ["demo", "train", "export", "calibrate", "verify", "profile", "import-measurement", "deploy", "sign", "check-signature", "report", "parts", "targets", "doctor", "data", "setup"]
 
 
 def test_help_lists_the_verbs_and_imports_nothing_heavy() -> None:

@@ -197,6 +197,6 @@ def test_a_device_and_an_application_are_told_the_task(made: Bundle, tmp_path: P
     keys = {remote._key(device, made.of_task(t), dataclasses.replace(request, task=t), None) for t in TASKS}
     assert len(keys) == len(TASKS)
     embed.embed(view, tmp_path / "app")
-    assert 'APP_BUNDLE, "guess");' in (tmp_path / "app" / "main.cpp").read_text()
+    assert 'APP_BUNDLE, "guess", kDigest);' in (tmp_path / "app" / "main.cpp").read_text()
     embed.embed(made, tmp_path / "own")
-    assert "moved : APP_BUNDLE);" in (tmp_path / "own" / "main.cpp").read_text()
+    assert 'moved : APP_BUNDLE, "", kDigest);' in (tmp_path / "own" / "main.cpp").read_text()

@@ -68,7 +68,7 @@ def test_integers_are_exact_in_the_file_and_in_the_reference(bundles: dict[str, 
 
 def test_the_onnx_file_is_one_file_of_the_promised_opset_with_named_inner_spikes(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["onnx:f32"]
-    assert set(bundle.manifest.files) == {"model.onnx", "golden.safetensors"}
+    assert set(bundle.manifest.files) == {"model.onnx", "golden.safetensors", "bom.json"}
     proto = onnx.load(bundle.graph())
     assert [o.version for o in proto.opset_import if o.domain == ""] == [20]
     assert [o.name for o in proto.graph.output] == ["logits"]

@@ -204,7 +204,7 @@ def test_data_in_another_file_of_the_same_folder_is_taken_in(tmp_path: Path):
     (folder / "w.bin").write_bytes(b"head" + np.full(3, 2, np.float32).tobytes())
     path = external(folder / "m.onnx", "w.bin", offset="4", length="12")
     bundle = verified(export(path, tmp_path / "b", states={"hn": "h"}, constants={"k": 1}))
-    assert {f for f in bundle.manifest.files if not f.startswith("golden")} == {"model.onnx"}
+    assert {f for f in bundle.manifest.files if not f.startswith("golden")} == {"model.onnx", "bom.json"}
 
 
 @pytest.mark.parametrize("case", ["above", "absolute", "symlink", "hardlink", "short", "offset", "missing", "folder"])

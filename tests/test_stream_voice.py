@@ -136,8 +136,10 @@ def test_the_delay_is_that_of_the_manifest(bundles: dict[str, Bundle], whole: Wh
 @pytest.mark.parametrize(
     ("codec", "network", "temperature"),
     [
-        ({"kind": "waveform", "width": 2}, {}, 0.0), ({}, {"history": True, "predictor": "discrete"}, 0.0),
-        ({}, {"order": "interleaved", "history": True, "predictor": "discrete"}, 0.7), ({}, {"order": "interleaved", "pitch": "predicted"}, 0.7),
+        ({"kind": "waveform", "width": 2}, {}, 0.0),
+        ({}, {"order": "interleaved", "history": True, "predictor": "discrete"}, 0.7),
+        pytest.param({}, {"history": True, "predictor": "discrete"}, 0.0, marks=pytest.mark.slow),
+        pytest.param({}, {"order": "interleaved", "pitch": "predicted"}, 0.7, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("engine", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])

@@ -545,6 +545,7 @@ def _path() -> str:
     return os.pathsep.join((os.environ["PATH"], str(Path(sys.executable).parent)))
 
 
+@pytest.mark.builds
 def test_the_cpp_application_moves_the_bodies_as_python_does(run: Path, bundles: Path, tmp_path: Path):
     if not shutil.which("cmake", path=_path()) or not shutil.which("c++", path=_path()):
         pytest.skip("no cmake or no C++ compiler")
@@ -553,7 +554,7 @@ def test_the_cpp_application_moves_the_bodies_as_python_does(run: Path, bundles:
     env = {**os.environ, "PATH": _path(), "EDGEKIT_PYTHON": sys.executable}
     source = ROOT / "examples" / "three_body"
     json_folder = f"-DEDGEKIT_JSON_INCLUDE={json_include()}"
-    for command in (["cmake", "-S", str(source), "-B", str(tmp_path), json_folder], ["cmake", "--build", str(tmp_path), "--parallel", "2"]):
+    for command in (["cmake", "-S", str(source), "-B", str(tmp_path), json_folder, "-DCMAKE_BUILD_TYPE=Debug"], ["cmake", "--build", str(tmp_path), "--parallel", "2"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     policy = decider(policy_of(open_checkpoint(run / "train" / "policy")))

@@ -337,11 +337,11 @@ def test_a_reader_that_leaves_ends_the_pipe_quietly(made: Bundle, voice: Path):
 
 
 def test_a_pipe_holds_its_memory_for_as_long_as_it_runs(made: Bundle, voice: Path):
-    """Half an hour of sound as fast as it goes: what is resident after a minute is what is resident at the end."""
+    """Half an hour of sound as fast as it goes, 56 MB in and as many out: the process does not grow with it."""
     minute = pcm(toy_voice.noise(60 * RATE_HZ))
 
     def resident_kib(pid: int) -> int:
-        return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1])
+        return int(re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1])
 
     with Piped(made, voice) as pipe:
         seen = []
@@ -352,7 +352,7 @@ def test_a_pipe_holds_its_memory_for_as_long_as_it_runs(made: Bundle, voice: Pat
             seen.append(resident_kib(pipe.process.pid))
         pipe.process.stdin.close()
         assert pipe.ended()[0] == 0
-    assert max(seen[1:]) - seen[0] <= 256, seen
+    assert max(seen[1:]) - seen[0] <= 2048, seen  # the allocator may take another arena; a leak of one buffer in twenty would show
 
 
 def test_a_pipe_needs_a_stream_with_sound_at_both_ends(made: Bundle, voice: Path, spoken: Path, tmp_path: Path):

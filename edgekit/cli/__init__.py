@@ -25,6 +25,8 @@ VERBS = {
     "report": "Table, JSON and one offline page of a run folder.",
     "run": "Run a bundle, loop and all, on inputs of your own.",
     "embed": "Write a C++ project around a bundle.",
+    "sign": "Sign a bundle, so that others see who made it.",
+    "check-signature": "Who made this bundle? Check its signature and every file.",
     "parts": "What there is: families, exporters, calibrators, runtimes, meters.",
     "targets": "The devices that edgekit knows.",
     "doctor": "What this machine has, and what is missing.",

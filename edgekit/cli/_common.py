@@ -8,11 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekit.measurement import Progress, silent
+
+if TYPE_CHECKING:
+    from edgekit.bundle import Bundle
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON document on stdout.")
 formats_option = click.option(
@@ -30,6 +33,10 @@ def _trusted(_context: click.Context, _option: click.Parameter, said: bool) -> N
 
 trust_option = click.option("--trust", is_flag=True, expose_value=False, callback=_trusted,
                             help="You would run a program of whoever made BUNDLE: opens TensorRT and AOTInductor code of others.")  # fmt: skip
+signed_option = click.option(
+    "--signed-by", type=click.Path(path_type=Path), default=None, metavar="PUBLIC.pem",
+    help="Open the bundle only if BUNDLE.sig beside it is a signature by this key: `edgekit sign`.",
+)  # fmt: skip
 missing_option = click.option(
     "--allow-missing", is_flag=True, help="Go on without the runtimes that are not installed; the report names them."
 )
@@ -96,6 +103,17 @@ def wishes(formats: str) -> tuple[str, ...]:
 def folder_argument(name: str) -> Callable[[Any], Any]:
     """A path argument; whether there is a bundle or a checkpoint in it is said by edgekit itself."""
     return click.argument(name, type=click.Path(path_type=Path))
+
+
+def opened_bundle(folder: Path, signed_by: Path | None) -> Bundle:
+    """The bundle, whole; with a key only if its owner signed it."""
+    if signed_by is None:
+        from edgekit.bundle import open_bundle
+
+        return open_bundle(folder)
+    from edgekit.signing import open_signed
+
+    return open_signed(folder, signed_by).bundle
 
 
 def print_json(data: Any) -> None:

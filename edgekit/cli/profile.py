@@ -10,9 +10,11 @@ import click
 from edgekit.cli._common import (
     folder_argument,
     json_option,
+    opened_bundle,
     print_json,
     progress_bar,
     request_options,
+    signed_option,
     task_option,
     trust_option,
 )
@@ -34,10 +36,12 @@ LAYERS_SHOWN = 12
 @click.option("--on", default="", metavar="DEVICE", help="ssh://user@host[:port], or the name of a device in --fleet. Default: here.")
 @click.option("--fleet", type=click.Path(path_type=Path), default=None, help="TOML file of devices, for --on NAME.")
 @click.option("--strict", is_flag=True, help="Exit code 1 unless the verdict is VALID.")
+@signed_option
 @trust_option
 @json_option
 def command(  # noqa: PLR0913, PLR0917 - the options of the command
-    bundle: Path, task: str, meter: str, target: str, layers: bool, on: str, fleet: Path | None, strict: bool, as_json: bool, **asked: Any
+    bundle: Path, task: str, meter: str, target: str, layers: bool, on: str, fleet: Path | None, strict: bool, signed_by: Path | None,
+    as_json: bool, **asked: Any,
 ) -> int:
     """Time a verified BUNDLE in several fresh processes, here or on a device, and say whether the figures can be trusted.
 
@@ -46,10 +50,9 @@ def command(  # noqa: PLR0913, PLR0917 - the options of the command
     """
     from edgekit import examine
     from edgekit import fleet as devices
-    from edgekit.bundle import open_bundle
     from edgekit.errors import EdgekitError
 
-    opened = open_bundle(bundle).of_task(task)
+    opened = opened_bundle(bundle, signed_by).of_task(task)
     request = examine.request(**asked)
     by_layer = None
     with progress_bar(as_json) as progress:

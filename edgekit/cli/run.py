@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json, task_option, trust_option
+from edgekit.cli._common import (
+    folder_argument,
+    json_option,
+    opened_bundle,
+    print_json,
+    signed_option,
+    task_option,
+    trust_option,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,18 +44,18 @@ FILE = click.Path(path_type=Path)
 @click.option("--fps", default=8, show_default=True, type=click.IntRange(1, 50), help="Frames a second of a GIF or WebP.")
 @click.option("--runtime", default="", help="An engine, see `edgekit parts`. Default: the format's own.")
 @click.option("--seed", default=None, type=click.IntRange(min=0), help="Of the program's noise. Default: the bundle's.")
+@signed_option
 @trust_option
 @json_option
 def command(  # noqa: PLR0913, PLR0917 - the options of the command
     bundle: Path, task: str, inputs: Path | None, texts: tuple[str, ...], images: tuple[str, ...], values: tuple[str, ...],
     wav: Path | None, voice: Path | None, make_voice: Path | None, outputs: tuple[str, ...], columns: int, fps: int, runtime: str,
-    seed: int | None, as_json: bool,
+    seed: int | None, signed_by: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run BUNDLE with its whole loop on inputs of your own; a stream is given in one piece."""
     from edgekit import examine, run_files, run_places, voice_file
-    from edgekit.bundle import open_bundle
 
-    opened = open_bundle(bundle).of_task(task)
+    opened = opened_bundle(bundle, signed_by).of_task(task)
     if make_voice is not None:
         if inputs or texts or images or values or wav or voice or len(outputs) > 1:
             raise click.UsageError("--make-voice makes one voice and runs nothing else: of the other files it takes one --output")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli._common import json_option, print_json, progress_bar, trust_option
+from edgekit.cli._common import json_option, opened_bundle, print_json, progress_bar, signed_option, trust_option
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     help="Score over the first N test samples; 0 leaves the score out. Default: all; with --all-runtimes: 0.",
 )
+@signed_option
 @trust_option
 @json_option
-def command(bundles: tuple[Path, ...], runtime: str, all_runtimes: bool, score_limit: int | None, as_json: bool) -> int:
+def command(bundles: tuple[Path, ...], runtime: str, all_runtimes: bool, score_limit: int | None, signed_by: Path | None, as_json: bool) -> int:
     """Compare each BUNDLE on an engine with the golden answers and the task score. Exit code 1 when one differs."""
     from edgekit import examine
-    from edgekit.bundle import open_bundle
     from edgekit.errors import EdgekitError
 
     if runtime and all_runtimes:
         raise click.UsageError("--runtime names one engine, --all-runtimes takes all: give one of the two")
-    opened = [open_bundle(b) for b in bundles]
+    opened = [opened_bundle(b, signed_by) for b in bundles]
     if all_runtimes:
         with progress_bar(as_json) as progress:
             found, absent = examine.verify_everywhere(opened, score_limit or 0, progress)

@@ -54,7 +54,7 @@ def _texts(bundle: Bundle, rate_hz: int) -> dict[str, str]:
         "GIVES": "; ".join(f"`{t.name}` {t.dtype} {list(t.shape)}" for t in signature.outputs),
     }  # fmt: skip
     kind = "detector" if feed else "plain"
-    code = {**values, "TASK": f', "{_literal(bundle.task)}"' if bundle.task else "", **{n: _literal(values[n]) for n in ("INPUT", "OUTPUT", "USAGE")}}
+    code = {**values, "TASK": _literal(bundle.task), "DIGEST": bundle.sha256, **{n: _literal(values[n]) for n in ("INPUT", "OUTPUT", "USAGE")}}
     return {"CMakeLists.txt": _filled("CMakeLists.txt.in", values), "main.cpp": _filled(f"{kind}.cpp.in", code),
             "README.md": _filled("README.md.in", {n: shown(v, 1000) for n, v in values.items()})}  # fmt: skip
 

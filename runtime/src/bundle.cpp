@@ -48,6 +48,8 @@ void list_files(const std::string& folder, const std::string& prefix, const Stri
   }
 }
 
+bool is_digest(const std::string& text) { return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos; }
+
 bool inside(const std::string& name) {
   if (name.empty() || name[0] == '/') return false;
   std::size_t at = 0;
@@ -165,12 +167,20 @@ bool graph_loops(const Program& program, const std::string& graph) {
   return false;
 }
 
-Result<Bundle> Bundle::open(const std::string& folder, const std::string& task) { return read(folder, task, nullptr); }
+Result<Bundle> Bundle::open(const std::string& folder, const std::string& task, const std::string& digest) {
+  return read(folder, task, digest, nullptr);
+}
 
-Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, const std::map<std::string, std::string>* proven) {
+Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, const std::string& digest,
+                            const std::map<std::string, std::string>* proven) {
   const std::string path = folder + "/bundle.json";
   auto bytes = read_file(path, limits::kManifestBytes);
   if (!bytes) return Status("no bundle in " + folder + ": " + bytes.status().text());
+  const std::string sha256 = edgekit::sha256(*bytes);
+  if (!digest.empty() && digest != sha256) {  // before anything is parsed
+    if (!is_digest(digest)) return Status("a digest is a SHA-256, 64 of 0-9 and a-f, found '" + digest + "'; `edgekit sign` says it");
+    return Status(folder + " is not the bundle that was asked for: its digest is " + sha256 + ", not " + digest);
+  }
   Json data;
   try {
     data = parse_json(*bytes);
@@ -182,7 +192,7 @@ Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, 
   if (!data.is_object()) return Status(path + ": it is not JSON of an object; export the bundle again");
   auto made = std::make_shared<BundleData>();
   made->folder = folder;
-  made->sha256 = edgekit::sha256(*bytes);
+  made->sha256 = sha256;
   try {
     const Json version = data.contains("format_version") ? data["format_version"] : Json();
     if (version != kFormatVersion) {
@@ -205,7 +215,7 @@ Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, 
     Strings outputs;
     for (const std::string& name : prepares) {
       const auto own = hashes_within(files, name);
-      auto inner = read(folder + "/" + name, "", &own);
+      auto inner = read(folder + "/" + name, "", "", &own);
       if (!inner) return inner.status();
       check_preparation(*made, name, *inner->data(), &outputs);
       made->prepares.emplace(name, *inner);
@@ -224,6 +234,7 @@ Result<Bundle> Bundle::read(const std::string& folder, const std::string& task, 
 }
 
 const std::string& Bundle::name() const { return data_->name; }
+const std::string& Bundle::sha256() const { return data_->sha256; }
 const std::string& Bundle::format() const { return data_->format; }
 const std::string& Bundle::task() const { return data_->task; }
 std::vector<std::string> Bundle::tasks() const { return data_->task_names; }

@@ -69,10 +69,15 @@ int edgekit_open(const char* bundle, const char* engine, const char* library, in
 }
 
 int edgekit_open_task(const char* bundle, const char* task, const char* engine, const char* library, int threads, edgekit_session** session) {
+  return edgekit_open_digest(bundle, task, nullptr, engine, library, threads, session);
+}
+
+int edgekit_open_digest(const char* bundle, const char* task, const char* digest, const char* engine, const char* library, int threads,
+                        edgekit_session** session) {
   return guarded([&] {
     if (!bundle || !session) return told(edgekit::Status("edgekit_open needs a bundle and a place for the session"));
     *session = nullptr;
-    auto opened = edgekit::Bundle::open(bundle, task ? task : "");
+    auto opened = edgekit::Bundle::open(bundle, task ? task : "", digest ? digest : "");
     if (!opened) return told(opened.status());
     edgekit::Options options;
     options.engine = engine ? engine : "";

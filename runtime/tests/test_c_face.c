@@ -28,6 +28,7 @@ int main(void) {
   const char* bundle = getenv("EDGEKIT_TEST_BUNDLE");
   if (bundle) {
     CHECK(edgekit_open_task(bundle, "other", NULL, NULL, 1, &session) == 1 && strstr(edgekit_last_error(), "no task 'other'") != NULL);
+    CHECK(edgekit_open_digest(bundle, NULL, "abc", NULL, NULL, 1, &session) == 1 && strstr(edgekit_last_error(), "64 of 0-9 and a-f") != NULL);
     CHECK(edgekit_open(bundle, NULL, NULL, 1, &session) == 0 && session);
     const int64_t shape[] = {1, -1};
     const edgekit_tensor wrong = {"x", EDGEKIT_FLOAT32, shape, 2, NULL};

@@ -43,7 +43,12 @@ void a_folder_that_is_no_bundle_is_one_sentence() {
   };
   MUST(opened(good));
   CHECK(says(Bundle::open(folder, "other").status(), "it has one program and no task 'other'; leave the task out"));
+  MUST(Bundle::open(folder, "", sha256(good)).status());
+  CHECK(Bundle::open(folder)->sha256() == sha256(good));
+  CHECK(says(Bundle::open(folder, "", std::string(64, '0')).status(), ("is not the bundle that was asked for: its digest is " + sha256(good)).c_str()));
+  CHECK(says(Bundle::open(folder, "", "none").status(), "64 of 0-9 and a-f, found 'none'"));
   CHECK(says(opened("{"), "not JSON"));
+  CHECK(says(Bundle::open(folder, "", sha256(good)).status(), "is not the bundle that was asked for"));  // and not: not JSON
   CHECK(says(opened(replaced(good, "\"format_version\":4", "\"format_version\":3")), "is of bundle format 3, this runtime reads 4"));
   CHECK(says(opened(replaced(good, "\"details\":{}", "\"details\":{},\"more\":1")), "must be an object of"));
   CHECK(says(opened(replaced(good, "\"variant\":\"\",", "")), "must be an object of"));

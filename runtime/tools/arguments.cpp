@@ -10,6 +10,7 @@ const char* const kHelp =
     "edgekit-run BUNDLE [options]: run a bundle with its loop, without Python\n"
     "\n"
     "  --task NAME                    which program of a bundle with tasks; default: its own; all that follows is then of that one\n"
+    "  --digest SHA256                open no other bundle than this one; `edgekit sign` and `edgekit check-signature` say it\n"
     "  --input FILE.safetensors       all inputs by name; or [NAME=]FILE.npy, [NAME=]FILE.wav (NAME where there are several)\n"
     "  --wav FILE.wav                 the input that is a sampled signal; answers are cut to be in time with it\n"
     "  --voice FILE                   what --make-voice wrote: the inputs that the bundle's preparation makes\n"
@@ -131,6 +132,9 @@ Result<Arguments> read_arguments(int count, char** words) {
     } else if (word == "--task") {
       if (value.empty()) return Status("--task takes the name of a task; leave it out for the bundle's own program");
       made.task = value;
+    } else if (word == "--digest") {
+      if (value.empty()) return Status("--digest takes the SHA-256 that `edgekit sign` says; leave it out to open any bundle");
+      made.digest = value;
     } else if (word == "--engine") {
       made.options.engine = value;
     } else if (word == "--library") {

@@ -17,6 +17,7 @@ struct Watched {
 
 struct Arguments {
   std::string bundle, task;  // task: which program of it; empty: its own
+  std::string digest;        // of the only bundle that is opened; empty: any
   Options options;
   std::optional<std::uint64_t> seed;
   std::vector<std::string> inputs, outputs;  // [NAME=]FILE

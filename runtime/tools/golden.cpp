@@ -355,7 +355,7 @@ Result<int> check_golden(const Bundle& bundle, const Arguments& arguments) {
   if (Status s = check_cases(bundle, arguments.options, "", &cases, &engine); !s) return s;
   for (const std::string& name : arguments.task.empty() ? bundle.tasks() : std::vector<std::string>()) {
     if (name == bundle.task()) continue;
-    auto other = Bundle::open(arguments.bundle, name);
+    auto other = Bundle::open(arguments.bundle, name, arguments.digest);
     if (!other) return other.status();
     if (Status s = check_cases(*other, arguments.options, "", &cases, &engine); !s) return s;
   }

@@ -63,7 +63,7 @@ Status stream(const Bundle& bundle, Session* session, const Inputs& inputs, std:
 }
 
 Result<int> work(const Arguments& arguments) {
-  auto bundle = Bundle::open(arguments.bundle, arguments.task);
+  auto bundle = Bundle::open(arguments.bundle, arguments.task, arguments.digest);
   if (!bundle) return bundle.status();
   if (arguments.golden) return check_golden(*bundle, arguments);
   if (arguments.bench_s > 0 || arguments.profile_s > 0 || arguments.energy_s > 0) {

@@ -32,6 +32,9 @@ const char* edgekit_last_error(void);
 int edgekit_open(const char* bundle, const char* engine, const char* library, int threads, edgekit_session** session);
 /* One program of a bundle with tasks, by name; NULL: its own. */
 int edgekit_open_task(const char* bundle, const char* task, const char* engine, const char* library, int threads, edgekit_session** session);
+/* The same for the one bundle whose SHA-256 this is, as `edgekit sign` says it; another is refused before it is parsed. NULL: any. */
+int edgekit_open_digest(const char* bundle, const char* task, const char* digest, const char* engine, const char* library, int threads,
+                        edgekit_session** session);
 void edgekit_free(edgekit_session* session);
 
 /* seed: NULL for the bundle's own. */

@@ -116,9 +116,11 @@ class Execution;     // the program at work
 // A bundle as it lies on disk, checked file by file. Cheap to copy; may be shared by threads.
 class Bundle {
  public:
-  // task: which program of it, by name; empty: its own.
-  static Result<Bundle> open(const std::string& folder, const std::string& task = "");
+  // task: which program of it, by name; empty: its own. digest: the SHA-256 of the only bundle that is opened, as `edgekit sign` and
+  // sha256() say it; empty: any bundle that is whole.
+  static Result<Bundle> open(const std::string& folder, const std::string& task = "", const std::string& digest = "");
   const std::string& name() const;
+  const std::string& sha256() const;                              // of its bundle.json, which holds the hash of every other file
   const std::string& format() const;
   const std::string& task() const;                                // the program's name; may be empty where there is but one
   std::vector<std::string> tasks() const;                         // names of all its programs, its own first; none where there is but one
@@ -132,7 +134,8 @@ class Bundle {
 
  private:
   // proven: hashes of the files of a preparation, compared when the bundle around it was opened.
-  static Result<Bundle> read(const std::string& folder, const std::string& task, const std::map<std::string, std::string>* proven);
+  static Result<Bundle> read(const std::string& folder, const std::string& task, const std::string& digest,
+                             const std::map<std::string, std::string>* proven);
   std::shared_ptr<const BundleData> data_;
 };
 
