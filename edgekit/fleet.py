@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from edgekit.errors import EdgekitError, no_such
 from edgekit.recipe import fill
+from edgekit.sniff import is_there
 from edgekit.text_file import parse_toml, read_text
 
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -105,7 +106,7 @@ def parse(text: str) -> Address:
 def read(path: Path | str) -> tuple[Device, ...]:
     """The devices of a TOML file of [[devices]] tables; EdgekitError, beginning with the path, for anything that does not fit."""
     path = Path(path)
-    if not path.exists():
+    if not is_there(path):
         raise EdgekitError(f"no fleet file at {path}; it is TOML, with a table [[devices]] for each device: name, target, ssh")
     values = parse_toml(read_text(path, "a TOML file of devices"), f"{path} is not a TOML file of devices")
     if set(values) != {"devices"}:

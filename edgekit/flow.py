@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from edgekit import examine, intake, lock, registry, report, sniff
+from edgekit import examine, intake, limits, lock, registry, report, sniff
 from edgekit import recipe as recipes
 from edgekit.bundle import MANIFEST, Bundle, open_bundle
 from edgekit.checkpoint import open_checkpoint
@@ -18,12 +17,15 @@ from edgekit.files import canonical_json, remove_drafts, write_text
 from edgekit.intake import Wishes
 from edgekit.measurement import Progress, silent
 from edgekit.parts import Calibrator, Family, Runtime, Trained
+from edgekit.plain_text import one_line
 from edgekit.process_run import Request
 from edgekit.program import fusable
 from edgekit.report.data import Run
 from edgekit.route import Step, all_steps, route, runtimes_of
 from edgekit.run_folder import DEFAULT_FORMATS, REFUSED, read_run, read_samples, refused_formats
+from edgekit.text_file import parse_json
 
+AGAIN = "run `edgekit train` again, what is trained is kept"
 OWN_FORMATS = ("onnx", "openvino")  # of a user's own model; with calibration data these as well:
 OWN_QUANTISED = ("onnx:int8", "openvino:int8", "openvino:bf16")
 
@@ -161,12 +163,17 @@ def load_trained(checkpoint: Path) -> Trained:
     sniff.refuse_file(checkpoint)
     told = checkpoint / "train" / "result.json"
     if told.is_file():
-        try:
-            checkpoint = checkpoint / "train" / str(json.loads(told.read_text(encoding="utf-8"))["deploy"])
-        except (ValueError, KeyError, TypeError):
-            raise Broken(f"{told} does not say which checkpoint to deploy; run `edgekit train` again, what is trained is kept") from None
-    facts = open_checkpoint(checkpoint).facts
-    return registry.find(Family, str(facts["family"])).load(checkpoint)
+        data = parse_json(sniff.read_plain(told, limits.MOST_TEXT_BYTES, "the result of a training"), str(told), AGAIN)
+        chosen = data.get("deploy") if isinstance(data, dict) else None
+        if not isinstance(chosen, str) or chosen != Path(chosen).name or not sniff.is_there(checkpoint / "train" / chosen):
+            raise Broken(f"{told} does not say which checkpoint to deploy; {AGAIN}")
+        checkpoint = checkpoint / "train" / chosen
+    family = str(open_checkpoint(checkpoint).facts.get("family"))
+    part = registry.find(Family, family)
+    try:
+        return part.load(checkpoint)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:  # of facts that the family did not write
+        raise Broken(f"{checkpoint} is no checkpoint of '{family}' ({type(error).__name__}: {one_line(error, 200)}); train again") from None
 
 
 def usual_formats(source: str, calibrated: bool) -> tuple[str, ...]:

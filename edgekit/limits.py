@@ -7,7 +7,7 @@ import os
 # Files, before anything is parsed.
 MOST_MODEL_BYTES = 2_000_000_000  # a protobuf message cannot be larger; external data counts in it, since bundles hold one file
 MOST_DATA_BYTES = 4_000_000_000  # unpacked, of an .npz of samples: all of it is held in memory
-MOST_TEXT_BYTES = 64_000_000  # of a manifest, recipe or table: the largest here has 40 kB, and JSON grows 10 times in memory
+MOST_TEXT_BYTES = 32_000_000  # of a manifest, recipe or table: the largest here has 40 kB; so many bytes of JSON take 320 MB and 3 s
 MOST_TEXT_DEPTH = 64  # of JSON and TOML: the deepest here is 9; Python's own readers end at about 1000 with a RecursionError
 MOST_SIGNATURE_BYTES = 8_000_000  # of a signature: 200 bytes a file of the bundle, as base64
 MOST_KEY_BYTES = 20_000  # of a PEM file: the largest key of the kinds that are taken has 800

@@ -201,6 +201,8 @@ def _nested(name: str, cls: Any, value: Any, where: str) -> Any:
 def _graphs(value: Any, where: str) -> dict[str, GraphFile]:
     if not isinstance(value, dict) or not value:
         raise Broken(f"{where}: 'graphs' must name at least one graph")
+    if "" in value:
+        raise Broken(f"{where}: 'graphs' has a graph without a name")
     return {n: _graph_file(g, f"{where}: graph '{n}'") for n, g in value.items()}
 
 

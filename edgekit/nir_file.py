@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from edgekit import limits
 from edgekit.errors import Broken, EdgekitError
+from edgekit.plain_text import shown
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse, synapse_shape
 
 DT_S = 1e-3  # any value gives the same answers, since r = 1/dt; norse's own default
 OUTPUT = "output"
+MOST_OBJECTS, MOST_DEPTH = 100_000, 16  # of HDF5; a network has five a node, and they lie three deep
 _KNOWN = ("Input", "Output", "Conv2d", "Affine", "Linear", "Flatten", "SumPool2d", "AvgPool2d", "IF", "LIF")
 
 
@@ -106,9 +109,12 @@ def read(path: Path) -> SpikingNet:
     import nir
 
     try:
+        _look_through(path)
         graph = nir.read(path, type_check=False)
         metadata = dict(graph.metadata or {}).get("edgekit", "{}")
         facts = json.loads(metadata.decode() if isinstance(metadata, bytes) else str(metadata))
+    except EdgekitError:
+        raise
     except Exception as error:  # h5py and nir raise many kinds for a file that is not theirs
         raise Broken(f"{path}: not a NIR file ({type(error).__name__}: {error})") from None
     for name, node in graph.nodes.items():
@@ -116,9 +122,38 @@ def read(path: Path) -> SpikingNet:
             raise EdgekitError(
                 f"{path}: node '{name}' is a {type(node).__name__}; a one-timestep network is made of: {', '.join(_KNOWN)}"
             )
-    net = _Reader(graph, facts, path).net()
-    net.check()
+    try:
+        net = _Reader(graph, facts, path).net()
+        net.check()
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, StopIteration, RecursionError) as error:  # of odd values
+        raise Broken(f"{path}: its nodes and edges do not fit together ({type(error).__name__}: {shown(error)})") from None
     return net
+
+
+def _look_through(path: Path) -> None:
+    """Raise Broken for what HDF5 can say and a network never does: data in other files, links, more values than a model has."""
+    import h5py
+
+    objects = size = 0
+    with h5py.File(path, "r") as file:
+        pending = [(file["/"], 1)]
+        while pending:
+            group, depth = pending.pop()
+            for name in group:
+                objects += 1
+                if objects > MOST_OBJECTS or depth > MOST_DEPTH:
+                    raise Broken(f"{path}: more than {MOST_OBJECTS:,} objects, or groups more than {MOST_DEPTH} deep: this is no network")
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    raise Broken(f"{path}: '{shown(name)}' is a link to elsewhere, which is not followed")
+                item = group[name]
+                if isinstance(item, h5py.Group):
+                    pending.append((item, depth + 1))
+                elif isinstance(item, h5py.Dataset):
+                    if item.external or item.is_virtual:
+                        raise Broken(f"{path}: the data of '{shown(name)}' lie in another file, which is not opened")
+                    size += item.nbytes
+                    if size > limits.MOST_MODEL_BYTES:
+                        raise Broken(f"{path}: its arrays take {size:,} bytes or more, {limits.MOST_MODEL_BYTES:,} are taken")
 
 
 class _Reader:
@@ -131,6 +166,7 @@ class _Reader:
             self.before.setdefault(target, []).append(source)
         self.integer = bool(facts.get("integer", False))
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.seen = set[str]()  # by _visit: a node that many ways lead to is walked once
 
     def net(self) -> SpikingNet:
         inputs, outputs = self._only("Input"), self._only("Output")
@@ -165,10 +201,11 @@ class _Reader:
             raise EdgekitError(
                 f"{self.path}: node '{name}' feeds back into itself; at one timestep there is no recurrence"
             )
-        if name in order or type(self.nodes[name]).__name__ == "Input":
+        if name in self.seen or type(self.nodes[name]).__name__ == "Input":
             return
         for source in self.before.get(name, []):
             self._visit(source, [*trail, name], order)
+        self.seen.add(name)
         if self._is_neuron(name):
             order.append(name)
 

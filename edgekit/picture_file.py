@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgekit import limits
 from edgekit.errors import EdgekitError, Missing
 from edgekit.registry import missing_modules
+from edgekit.sniff import open_plain
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MOST_PIXELS = 1 << 26  # of one frame as it is stored
 MOST_FRAMES = 4096
+MOST_PIXELS_OF_ALL = 1 << 28  # of all frames: a file of 100 kB may ask for 4,096 times 67 million, hours of work
+# What Pillow raises for bytes that are no picture, each as fuzzing or reading found it.
+FAULTS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+          struct.error)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,14 +58,15 @@ def read_picture(path: Path, channels: int, height: int, width: int) -> Seen:
         raise Missing("pictures are read with Pillow, not installed here: pip install pillow")
     from PIL import Image
 
+    if not path.exists():
+        raise EdgekitError(f"no picture at {path}; give a PNG, JPEG, WebP or GIF file")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what lies around the pixels, such as EXIF that ends too early
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with open_plain(path, limits.MOST_DATA_BYTES, "a picture") as (file, _), Image.open(file, formats=FORMATS) as image:
                 stored = [(_pixels(frame, channels, height, width), frame.info.get("duration", 0)) for frame in _frames(path, image)]
-    except FileNotFoundError:
-        raise EdgekitError(f"no picture at {path}; give a PNG, JPEG, WebP or GIF file") from None
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (*FAULTS, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise EdgekitError(f"{path} is no picture that can be read ({error}); give a PNG, JPEG, WebP or GIF file") from None
     values = np.stack([pixels for pixels, _ in stored]).astype(np.float32) / np.float32(127.5) - np.float32(1)
     return Seen(path, values, _ticks([float(d) for _, d in stored]))
@@ -73,6 +80,8 @@ def _frames(path: Path, image: Image.Image) -> Iterator[Image.Image]:
     for count, frame in enumerate(ImageSequence.Iterator(image)):
         if count == MOST_FRAMES:
             raise EdgekitError(f"{path} has more than {MOST_FRAMES:,} frames; cut it")
+        if (count + 1) * image.width * image.height > MOST_PIXELS_OF_ALL:
+            raise EdgekitError(f"{path} has more than {MOST_PIXELS_OF_ALL:,} pixels in all its frames; cut it, or make it smaller")
         frame.load()  # a WebP says only then for how long it is shown
         yield frame
 

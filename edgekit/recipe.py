@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ def fill(cls: type, values: Mapping[str, Any], where: str) -> Any:
     Raises EdgekitError for an unknown key (listing the known ones), a missing key and a value of another type; a
     ValueError from the dataclass's own __post_init__ becomes one too.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
@@ -61,6 +62,12 @@ def fill(cls: type, values: Mapping[str, Any], where: str) -> Any:
         return cls(**{k: _value(hints[k], v, f"{where}: {k}") for k, v in values.items()})
     except ValueError as error:
         raise EdgekitError(f"{where}: {error}") from None
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Types by field; they are written as text, and to evaluate them takes longer than to read a recipe."""
+    return typing.get_type_hints(cls)
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgekit import files, labelled, registry
+from edgekit import files, labelled, limits, registry
 from edgekit import recipe as recipes
 from edgekit.bundle import Bundle, open_bundle
 from edgekit.device_estimate import DeviceEstimate
@@ -23,21 +22,41 @@ from edgekit.report import JSON, candidates
 from edgekit.report.data import BundleRow, FamilyTable, Picture, Run, TaskRow, TrainingRow, VerificationRow
 from edgekit.report.perfetto import Samples
 from edgekit.route import runtimes_of
+from edgekit.sniff import read_plain
+from edgekit.text_file import parse_json
 
 DEFAULT_FORMATS = ("onnx", "openvino", "nir", "lava")
+AGAIN = "remove it and run the command that made it again"
 REFUSED = "refused.json"  # in a run folder: the formats that could not be made, and why
 
 
 def refused_formats(out: Path) -> dict[str, str]:
     """{format: why it could not be made} of the last deploy into a run folder."""
-    path = out / REFUSED
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    data = _table(out / REFUSED)
+    return {k: str(v) for k, v in data.items()}
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """A JSON object that edgekit wrote into the run folder; {} where there is no such file."""
+    if not path.exists():
+        return {}
+    data = parse_json(read_plain(path, limits.MOST_TEXT_BYTES, "what edgekit notes of a run"), str(path), AGAIN)
+    if not isinstance(data, dict):
+        raise Broken(f"{path} holds no table; {AGAIN}")
+    return data
+
+
+def _tables(data: dict[str, Any], name: str, path: Path) -> list[dict[str, Any]]:
+    found = data.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(t, dict) for t in found):
+        raise Broken(f"{path}: '{name}' is no list of tables; {AGAIN}")
+    return found
 
 
 def read_run(out: Path) -> Run:
     """Everything that is known about a run folder, from its files."""
     result_path = out / "train" / "result.json"
-    result: dict[str, Any] = json.loads(result_path.read_text()) if result_path.exists() else {}
+    result = _table(result_path)
     folders = _bundles(out)
     written = next((p for p in (out / "report" / JSON, out / JSON) if p.is_file()), None)
     if not result and not folders and written:
@@ -67,10 +86,10 @@ def read_run(out: Path) -> Run:
         name=out.name, family=model.family if model and model.family != labelled.FAMILY else "own model",
         score_name=result.get("score_name", model.score_name if model else "score"),
         test_samples=result.get("test_samples", model.score_samples if model else 0),
-        training=tuple(TrainingRow.from_json(r) for r in result.get("rows", [])),
+        training=tuple(TrainingRow.from_json(r) for r in _tables(result, "rows", result_path)),
         bundles=rows, candidates=candidates.of_bundles(rows),
-        family_tables=tuple(FamilyTable.from_json(t) for t in result.get("tables", [])),
-        pictures=tuple(Picture.read(p, result_path.parent) for p in result.get("pictures", [])),
+        family_tables=tuple(FamilyTable.from_json(t) for t in _tables(result, "tables", result_path)),
+        pictures=tuple(Picture.read(p, result_path.parent) for p in _tables(result, "pictures", result_path)),
         machine={"system": platform.platform(), "python": platform.python_version(), "cores": str(os.cpu_count())},
         versions=tools, notes=tuple(dict.fromkeys(notes)),
     )  # fmt: skip
@@ -79,8 +98,8 @@ def read_run(out: Path) -> Run:
 def _swept(path: Path) -> Run:
     """A sweep has no bundles beside its report: what it wrote is all there is."""
     try:
-        return Run.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return Run.from_json(parse_json(read_plain(path, limits.MOST_TEXT_BYTES, "a report"), str(path)))
+    except (EdgekitError, ValueError) as error:
         raise Broken(f"{path} is not a report of edgekit ({error}); run the sweep again, it goes on where it was") from None
 
 

@@ -96,6 +96,14 @@ def open_plain(path: Path, most: int, what: str, *, follow: bool = True) -> Iter
         os.close(handle)
 
 
+def is_there(path: Path) -> bool:
+    """Path.exists for a name that stands in a file: one that is too long for the system, or no name at all, is not there."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_plain(path: Path, most: int, what: str) -> bytes:
     """All bytes of such a file."""
     with open_plain(path, most, what) as (file, info):

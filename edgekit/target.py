@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import re
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from edgekit.errors import EdgekitError, no_such
 from edgekit.figures import PARTS, Figure, Grade, base_of, contradictions, find
 from edgekit.recipe import fill
 from edgekit.sysfs import HERE, Tree
-from edgekit.text_file import parse_toml
+from edgekit.text_file import parse_toml, read_text
 
 FOLDER = "edgekit.targets"
 processor = probe.processor
@@ -193,14 +194,19 @@ def load(name: str | Path) -> Target:
     """The target of that name, or of a TOML file of your own: a path that ends in .toml."""
     if str(name).endswith(".toml"):
         path = Path(name)
-        try:
-            return read(path.read_text(encoding="utf-8"), path.stem, str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise EdgekitError(f"cannot read the target file {path}: {error}; there are also: {', '.join(names())}") from None
+        if not path.exists():
+            raise EdgekitError(f"cannot read the target file {path}: there is none; there are also: {', '.join(names())}")
+        return read(read_text(path, "a target file"), path.stem, str(path))
     if str(name) not in names():
         raise no_such("target", str(name), names(), "a target of your own is given as a path that ends in .toml")
+    return _brought(str(name))
+
+
+@functools.cache
+def _brought(name: str) -> Target:
+    """One that edgekit brings: to recognise a machine reads all of them, which takes 60 ms."""
     file = package_files(importlib.import_module(FOLDER)) / f"{name}.toml"
-    return read(file.read_text(encoding="utf-8"), str(name), f"targets/{name}.toml")
+    return read(file.read_text(encoding="utf-8"), name, f"targets/{name}.toml")
 
 
 def read(text: str, name: str, where: str) -> Target:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit import files
+from edgekit import files, limits
 from edgekit.checkpoint import load_tensors
 from edgekit.errors import Broken
+from edgekit.sniff import read_plain
+from edgekit.text_file import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -61,12 +63,12 @@ def _read(path: Path, identity: str) -> State | None:
     if not path.is_file():
         return None
     try:
-        data = json.loads(path.read_bytes())
+        data = parse_json(read_plain(path, limits.MOST_TEXT_BYTES, "the state of a training"), str(path), f"remove {folder} to start again")
         if data["format_version"] != FORMAT_VERSION or data["identity"] != identity:
             return None
         tensors = {role: _read_tensors(folder, data["files"][role]) for role in ROLES}
         return State(identity, data["finished"], tuple(data["history"]), data["best_epoch"], steps=data["steps"], **tensors)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise Broken(f"{path}: not the state of a training ({error}); remove {folder} to start again") from None
 
 

@@ -56,6 +56,8 @@ def answer(engine: Any, asked: dict[str, Any], payload: bytes) -> bytes:
     try:
         if asked["do"] == "check":
             return frame({"refused": engine.check(payload)})
+        if asked["do"] == "nir":
+            return frame({"refused": None}, _network_of(payload))
         if asked["do"] == "fold":
             return frame({"refused": None}, engine.fold(payload))
         if asked["do"] == "open":
@@ -67,6 +69,23 @@ def answer(engine: Any, asked: dict[str, Any], payload: bytes) -> bytes:
         return frame({"refused": str(why)})
     except MemoryError:
         return frame({"refused": "memory"})
+
+
+def _network_of(raw: bytes) -> bytes:
+    """A NIR file, which is HDF5, as the safetensors of its network."""
+    from pathlib import Path
+
+    from edgekit import nir_file, spiking_net
+    from edgekit.errors import EdgekitError
+    from edgekit.model_engine import Refused
+
+    given, made = Path("given.nir"), Path("made.safetensors")  # in the folder that goes with this process
+    given.write_bytes(raw)
+    try:
+        spiking_net.save(nir_file.read(given), made)
+    except EdgekitError as why:
+        raise Refused(str(why).removeprefix(f"{given}: ")) from None
+    return made.read_bytes()
 
 
 def main() -> None:

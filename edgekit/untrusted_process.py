@@ -71,6 +71,10 @@ class Child:
         """As Engine.open."""
         self._ask({"do": "open", "fast": fast}, model)
 
+    def network_of(self, nir: bytes) -> bytes:
+        """The safetensors (spiking_net.save) of the network in a NIR file."""
+        return self._ask({"do": "nir"}, nir)[1]
+
     def run(self, values: Arrays) -> dict[str, np.ndarray]:
         """As Engine.run."""
         from safetensors import SafetensorError

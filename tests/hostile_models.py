@@ -630,7 +630,7 @@ def _fifo_manifest(folder: Path) -> Path:
     return folder
 
 
-@case("90m manifest of 100 MB", "has 100 MB, a manifest of up to 64 MB", verb="verify")
+@case("90m manifest of 100 MB", "has 100 MB, a manifest of up to 32 MB", verb="verify")
 def _large_manifest(folder: Path) -> Path:
     (folder / "bundle.json").touch()
     os.truncate(folder / "bundle.json", 100_000_000)

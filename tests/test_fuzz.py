@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -14,12 +17,47 @@ from edgekit import untrusted_archive
 from edgekit.bundle import Golden
 from edgekit.errors import EdgekitError
 
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "fuzz_python.json"
+
+EXECUTIONS = {"intake": 12}  # each begins a process
+
 
 @pytest.mark.parametrize("name", list(fuzz_python.TARGETS))
 def test_mutated_files_are_read_or_refused(name: str):
-    found = fuzz_python.fuzz(name, 300)
+    executions = EXECUTIONS.get(name, 200)
+    found = fuzz_python.fuzz(name, executions)
     assert not found.crashes, "\n".join(trace for _, _, trace in found.crashes.values())
-    assert found.executions == 300
+    assert found.executions == executions and 0 < found.taken < executions and found.sentences
+    assert name != "intake" or found.counts["processes"] >= 3
+
+
+def test_the_committed_numbers_are_of_every_target_and_without_a_finding():
+    rows = {r["target"]: r for r in json.loads(RESULTS.read_text())["rows"]}
+    assert set(rows) == set(fuzz_python.TARGETS)
+    for name, row in rows.items():
+        assert not row["findings"] and (row["executions"] >= 100_000 or row["why_fewer"]), name
+    assert rows["intake"]["counts"]["processes"] >= 1000
+
+
+def test_the_happy_path_pays_at_most_15_percent():
+    """Of the digits, without the profiling that would hide it: figures of benchmarks/hostile_overhead.py."""
+    rows = {r["name"]: r for r in json.loads((RESULTS.parent / "hostile_overhead.json").read_text())["rows"]}
+    judged = rows["digits, onnx, lean"]
+    assert judged["pairs"] >= 7 and judged["on"]["cpu_s_over_off"]["median"] <= 1.15
+
+
+def test_the_benchmark_switches_every_check_off_that_it_names(tmp_path: Path):
+    """In a process of its own, as there: a check that was renamed is told, and a file whose hash is wrong is opened."""
+    switch = RESULTS.parent / "hostile_off"
+    code = (f"import sys; sys.path.insert(0, {str(switch)!r}); import importlib, sitecustomize as s\n"
+            "for name in (*s.CHECKS, *s.PROFILING): importlib.import_module(name)\n"
+            "from pathlib import Path; from edgekit.checkpoint import open_checkpoint; print(open_checkpoint(Path(sys.argv[1])).facts)")  # fmt: skip
+    (tmp_path / "model.safetensors").write_bytes(bytes(9))
+    (tmp_path / "checkpoint.json").write_text(json.dumps({"format_version": 1, "weights_sha256": "0" * 64, "facts": {"a": 1}}))
+    for checks, profiling, says in (("off", "off", "{'a': 1}"), ("on", "on", "was changed after")):
+        environment = {**os.environ, "PYTHONPATH": f"{switch}{os.pathsep}{RESULTS.parent.parent}", "EDGEKIT_CHECKS": checks, "EDGEKIT_PROFILING": profiling}
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False, env=environment)
+        assert says in done.stdout + done.stderr, done.stderr
 
 
 def test_the_fuzzer_finds_what_it_looks_for(monkeypatch: pytest.MonkeyPatch):

@@ -225,7 +225,7 @@ def test_what_cannot_be_an_input_is_one_clear_sentence(all_kinds: Bundle, colour
         (("--text", "red", "--input", tmp_path / "x.npz"), "'caption' is given by --text and by another file; give it once"),
         (("--text", "red"), "inputs ['caption'] were given, but this model takes ['caption', 'film', 'picture']"),
         (("--image", f"picture={tmp_path / 'none.png'}"), "no picture at"), (("--image", f"picture={tmp_path / 'no.png'}"), "no.png is no picture that can be read"),
-        (("--image", f"picture={tmp_path / 'cut.png'}"), "cut.png is no picture that can be read"), (("--image", f"picture={tmp_path}"), "is no picture that can be read"),
+        (("--image", f"picture={tmp_path / 'cut.png'}"), "cut.png is no picture that can be read"), (("--image", f"picture={tmp_path}"), "is a folder, not a picture"),
         (("--image", f"picture={film}"), "f.gif holds 3 frames, but 'picture' takes stills; give one frame of it"),
     ):  # fmt: skip
         failed = run(all_kinds, *arguments)

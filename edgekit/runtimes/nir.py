@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from edgekit import nir_file
+from edgekit import untrusted_nir
 from edgekit.bundle import Bundle
 from edgekit.parts import Arrays, Runtime, Session
 from edgekit.spiking_net import simulate
@@ -17,7 +17,7 @@ BATCH = 32
 
 class _NirSession(Session):
     def __init__(self, bundle: Bundle, probes: bool) -> None:
-        self._net = nir_file.read(bundle.graph())
+        self._net = untrusted_nir.read(bundle.graph(), bundle.sha256)
         self._signature, self._probes = bundle.manifest.signature, probes
 
     def run(self, inputs: Arrays, seed: int | None = None) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from edgekit.parts import Runtime
 from edgekit.process_run import Request
 from edgekit.recipe import fill
 from edgekit.route import Step, all_runtimes_of, all_steps, route
+from edgekit.sniff import is_there
 from edgekit.text_file import parse_toml, read_text
 
 HERE = "this machine"
@@ -150,7 +151,7 @@ def plan_of(values: Mapping[str, Any], folder: Path, where: str, name: str) -> P
     plan = dataclasses.replace(plan, models=tuple(_absolute(m, folder) for m in plan.models))
     _check_names(plan)
     for model in plan.models:
-        if ":" not in model.source and not Path(model.source).exists():
+        if ":" not in model.source and not is_there(Path(model.source)):
             raise EdgekitError(f"{where}: there is no {model.source}, which model '{model.title}' names")
     return plan
 
@@ -293,5 +294,8 @@ def _absolute(model: ModelSpec, folder: Path) -> ModelSpec:
 
 
 def _path(folder: Path, said: str) -> Path:
-    return (folder / Path(said).expanduser()).absolute()
+    try:
+        return (folder / Path(said).expanduser()).absolute()
+    except RuntimeError:
+        raise EdgekitError(f"the path '{said}' begins with the home of a user that this machine does not have") from None
 

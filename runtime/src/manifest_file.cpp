@@ -104,6 +104,7 @@ std::map<std::string, TaskData> read_manifest(const Json& data, BundleData* out)
   out->format = text(data["format"], "format");
   out->precision = text(data["precision"], "precision");
   for (const auto& [name, graph] : names(data["graphs"], "graphs", limits::kPorts).items()) {
+    if (name.empty()) throw Status(std::string("'graphs' has a graph without a name"));
     const std::string at = "graphs." + name;
     object(graph, {"file", "inputs", "outputs", "probes"}, at);
     GraphFile made{text(graph["file"], at + ".file"), read_ports(graph["inputs"], at), read_ports(graph["outputs"], at), {}};
