@@ -262,7 +262,7 @@ def new_bundle(
         sealed = dataclasses.replace(manifest, files={**hashes, bom.BOM: files.sha256_of(draft / bom.BOM)})
         text = files.canonical_json(sealed.to_json())
         (draft / MANIFEST).write_text(text)
-        machine_code.remember(manifest.format, hashlib.sha256(text.encode()).hexdigest())
+        machine_code.remember(hashlib.sha256(text.encode()).hexdigest())
 
 
 def done_already(out: Path, lineage: Lineage) -> Bundle | None:

@@ -32,6 +32,7 @@ OLDEST_OPSET = 1
 
 # The process that runs it. EDGEKIT_UNTRUSTED_SECONDS and EDGEKIT_UNTRUSTED_MB say another limit for a slow or large model.
 SECONDS = 120.0  # of one question (check, fold, open and run): a model of 100 MB takes seconds
+QUESTIONS_OF_A_COMMAND = 5  # times SECONDS for a whole command on a bundle of a stranger: verify with its score, profile in five processes
 START_SECONDS = 120.0  # until it answers at all: Python with its libraries, on a machine that is busy
 CPU_SECONDS_EACH = 60  # processor seconds for each second, of all questions together: the kernel's own stop, should ours fail
 MEMORY_BYTES = 4 << 30  # address space beyond four times the model: an engine holds it parsed, packed and optimised

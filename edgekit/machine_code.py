@@ -1,4 +1,4 @@
-"""Bundles whose files are machine code (plans, compiled packages): opened where they were made, or on a person's word."""
+"""Which bundles were made here; those that are machine code (plans, compiled packages) are opened only then, or on a person's word."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from edgekit.data import cache_folder
 from edgekit.errors import EdgekitError
 
 FORMATS = ("tensorrt", "aotinductor")  # whose graph files are programs: no check of their bytes can say that they are harmless
-NOTED = (*FORMATS, "nir")  # a NIR file is HDF5: those that were not made here are read in a process of their own (untrusted_nir.py)
+FENCED = "EDGEKIT_FENCED"  # set in the process that runs a stranger's bundle, see cli/_fence.py
 TRUST = "EDGEKIT_TRUST"  # set by --trust, so that processes that edgekit starts know it too
 
 
-def remember(format_name: str, manifest_sha256: str) -> None:
-    """Note that this account made a bundle here. Where no note can be kept, --trust will be asked for."""
-    if format_name in NOTED:
-        with suppress(EdgekitError):
-            files.write_bytes(_note(manifest_sha256), b"")
+def remember(manifest_sha256: str) -> None:
+    """Note that this account made a bundle here. Where no note can be kept, it is taken for a stranger's."""
+    if os.environ.get(FENCED):  # it was made from a stranger's
+        return
+    with suppress(EdgekitError):
+        files.write_bytes(_note(manifest_sha256), b"")
 
 
 def check(format_name: str, manifest_sha256: str, folder: Path) -> None:

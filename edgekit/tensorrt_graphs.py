@@ -70,7 +70,7 @@ class _Recorder(Graph):
         import onnxruntime as ort
 
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         self._session = ort.InferenceSession(str(bundle.graph(name)), options, providers=["CPUExecutionProvider"])
         self._outputs = [t.name for t in bundle.manifest.graphs[name].signature.outputs]
         self.first: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None = None

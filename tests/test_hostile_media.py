@@ -125,7 +125,7 @@ def test_a_strangers_nir_file_is_read_in_the_child_and_is_the_same_network(tmp_p
     monkeypatch.setattr(Child, "_begin", lambda child: begun.append(True) or begin(child))
     theirs = untrusted_nir.read(tmp_path / "n.nir", "1" * 64)
     assert begun == [True]
-    machine_code.remember("nir", "1" * 64)
+    machine_code.remember("1" * 64)
     mine = untrusted_nir.read(tmp_path / "n.nir", "1" * 64)
     assert begun == [True], "one's own is read at once"
     image = random_nets.images(20)

@@ -188,7 +188,7 @@ def test_machine_code_is_opened_where_it_was_made_or_on_a_word(tmp_path: Path, m
     machine_code.check("onnx", "0" * 64, made)
     with pytest.raises(EdgekitError, match="holds machine code .tensorrt. that was not made here.*--trust"):
         machine_code.check("tensorrt", "0" * 64, made)
-    machine_code.remember("tensorrt", "0" * 64)
+    machine_code.remember("0" * 64)
     machine_code.check("tensorrt", "0" * 64, made)
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "other"))
     with pytest.raises(EdgekitError, match="not made here"):

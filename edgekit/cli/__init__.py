@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgekit import __version__
+from edgekit.cli._fence import ARGUMENTS
 
 # verb -> its line in --help; a literal, so that listing the verbs loads none of them.
 VERBS = {
@@ -48,6 +49,10 @@ class _Verbs(click.Group):
         module = importlib.import_module(f"edgekit.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

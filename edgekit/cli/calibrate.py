@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgekit.cli._common import folder_argument, json_option, print_json, progress_bar
+from edgekit.cli._common import folder_argument, json_option, print_json, progress_bar, trust_option
 
 
 @click.command("calibrate")
@@ -17,10 +17,15 @@ from edgekit.cli._common import folder_argument, json_option, print_json, progre
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the quantised bundle.")
 @click.option("--max-score-drop", default=None, type=click.FloatRange(0, 1),
               help="How much of the score may be lost, or what its family allows, if that is more. Default: 0.01.")  # fmt: skip
+@trust_option
 @json_option
 def command(bundle: Path, method: str, out: Path, max_score_drop: float | None, as_json: bool) -> None:
     """Quantise BUNDLE; its golden answers stay those of the float model."""
     from edgekit import flow
+    from edgekit.bundle import open_bundle
+    from edgekit.cli._fence import behind
+
+    behind(open_bundle(bundle))
 
     options = {} if max_score_drop is None else {"max_score_drop": max_score_drop}
     with progress_bar(as_json) as progress:

@@ -36,8 +36,10 @@ def command(a: Path, b: Path, task: str, task_b: str, runtime_b: str, as_json: b
 
     from edgekit import examine
     from edgekit.bundle import open_bundle
+    from edgekit.cli._fence import behind
 
     first, second = open_bundle(a).of_task(task), open_bundle(b).of_task(task_b or task)
+    behind(first, second)
     request = examine.request(**asked)
     other = dataclasses.replace(request, runtime=runtime_b or (request.runtime if second.manifest.format == first.manifest.format else ""))
     with progress_bar(as_json) as progress:

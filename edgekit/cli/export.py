@@ -25,7 +25,13 @@ def command(source: str, wish: str, out: Path, options: tuple[str, ...], as_json
     inputs). What lies on the way to FORMAT is kept beside OUT, as in OUT.onnx-f32.
     """
     from edgekit import flow
+    from edgekit.bundle import MANIFEST, open_bundle
+    from edgekit.cli._fence import behind
 
+    if (Path(source) / MANIFEST).is_file():
+        if not said["trust"]:
+            behind(open_bundle(source))
+        said["trust"] = False  # of models of one's own
     bundle = flow.export(source, wish or "onnx", out, own_wishes(**said), _chosen(options))
     facts = {"bundle": str(bundle.folder), "format": bundle.manifest.format, "precision": bundle.manifest.precision,
              "sha256": bundle.sha256, "files": dict(bundle.manifest.files), "signature": bundle.manifest.signature.to_json(),

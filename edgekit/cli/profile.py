@@ -18,6 +18,7 @@ from edgekit.cli._common import (
     task_option,
     trust_option,
 )
+from edgekit.cli._fence import behind
 
 if TYPE_CHECKING:
     from edgekit.layer_profile import LayerProfile
@@ -53,6 +54,8 @@ def command(  # noqa: PLR0913, PLR0917 - the options of the command
     from edgekit.errors import EdgekitError
 
     opened = opened_bundle(bundle, signed_by).of_task(task)
+    if not on:  # a device runs it there
+        behind(opened)
     request = examine.request(**asked)
     by_layer = None
     with progress_bar(as_json) as progress:

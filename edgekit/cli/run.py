@@ -17,6 +17,7 @@ from edgekit.cli._common import (
     task_option,
     trust_option,
 )
+from edgekit.cli._fence import behind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +57,7 @@ def command(  # noqa: PLR0913, PLR0917 - the options of the command
     from edgekit import examine, run_files, run_places, voice_file
 
     opened = opened_bundle(bundle, signed_by).of_task(task)
+    behind(opened)
     if make_voice is not None:
         if inputs or texts or images or values or wav or voice or len(outputs) > 1:
             raise click.UsageError("--make-voice makes one voice and runs nothing else: of the other files it takes one --output")

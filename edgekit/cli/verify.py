@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekit.cli._common import json_option, opened_bundle, print_json, progress_bar, signed_option, trust_option
+from edgekit.cli._fence import behind
 
 if TYPE_CHECKING:
     from edgekit.bundle import Bundle
@@ -35,6 +36,7 @@ def command(bundles: tuple[Path, ...], runtime: str, all_runtimes: bool, score_l
     if runtime and all_runtimes:
         raise click.UsageError("--runtime names one engine, --all-runtimes takes all: give one of the two")
     opened = [opened_bundle(b, signed_by) for b in bundles]
+    behind(*opened)
     if all_runtimes:
         with progress_bar(as_json) as progress:
             found, absent = examine.verify_everywhere(opened, score_limit or 0, progress)
