@@ -32,7 +32,7 @@ def _trusted(_context: click.Context, _option: click.Parameter, said: bool) -> N
 
 
 trust_option = click.option("--trust", is_flag=True, expose_value=False, callback=_trusted,
-                            help="You would run a program of whoever made BUNDLE: no limits; opens TensorRT and AOTInductor code of others.")  # fmt: skip
+                            help="You would run a program of whoever made BUNDLE: no limits; opens TensorRT and AOTInductor code.")  # fmt: skip
 signed_option = click.option(
     "--signed-by", type=click.Path(path_type=Path), default=None, metavar="PUBLIC.pem",
     help="Open the bundle only if BUNDLE.sig beside it is a signature by this key: `edgekit sign`.",

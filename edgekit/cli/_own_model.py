@@ -20,7 +20,7 @@ _OPTIONS = (
     click.option("--example", default="", help="An .npz of golden inputs by name. Default: drawn from the signature."),
     click.option("--tolerance", default=1e-5, show_default=True, type=click.FloatRange(min=0), help="Of floats, times their largest value above 1."),
     click.option("--test", default="", help="An .npz of inputs and `labels`: the score, never used to decide anything."),
-    click.option("--trust", is_flag=True, help="You would run a program of whoever made SOURCE: opens a .pt2; runs .onnx and bundles without limits."),
+    click.option("--trust", is_flag=True, help="You would run a program of whoever made SOURCE: opens .pt2; runs ONNX and bundles without limits."),
     click.option("--calibration", default="", help="An .npz of inputs like those in use: what quantisation looks at."),
 )
 
