@@ -61,7 +61,7 @@ clean:
 	touch $@
 
 # The C++ runner, built for this machine, with OpenVINO, and for aarch64 under emulation (qemu, and a cross compiler or zig).
-.venv/.done-cpp: .venv/.done-edgekit $(wildcard runtime/CMakeLists.txt runtime/cmake/* runtime/include/edgekit/* runtime/src/* runtime/tools/*)
+.venv/.done-cpp: .venv/.done-edgekit $(wildcard runtime/CMakeLists.txt runtime/cmake/* runtime/include/edgekit/* runtime/src/* runtime/src/spike/* runtime/tools/*)
 	$(BIN)/edgekit setup cpp
 	$(BIN)/edgekit setup cpp_openvino
 	$(BIN)/edgekit setup cpp_aarch64_a53
