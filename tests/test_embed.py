@@ -80,6 +80,7 @@ def test_the_silero_project_prints_the_speech_segments(small_run: Path, tmp_path
         assert failed.returncode == 2 and says in failed.stderr and not failed.stdout
 
 
+@pytest.mark.builds
 def test_a_project_for_arrays_gives_the_golden_answers(small_run: Path, tmp_path: Path):
     bundle = open_bundle(program_fixture.make("snn_t4", tmp_path, small_run))
     embed(bundle, tmp_path / "project")

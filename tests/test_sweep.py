@@ -481,7 +481,7 @@ def test_one_sweep_at_a_time_works_in_a_folder(tmp_path):
     finally:
         leave.set()
         thread.join()
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").glob("*"))  # a folder that was made for nothing goes with its lock
 
 
 # --- the planes

@@ -149,7 +149,11 @@ def test_bundles_of_one_model_share_their_voices(made: Bundle, voice: Path, spok
         out = tmp_path / f"{name}.wav"
         done = python_run(other.folder, "--voice", voice, "--wav", spoken, "--output", out)
         assert done.returncode == 0, done.stderr
-        np.testing.assert_allclose(read(out), read(spoken) * gain_of(voice), atol=2e-2 if name == "int8" else 1.01 * LSB)
+        expected = read(spoken) * gain_of(voice)
+        if name == "int8":  # ranges come from samples, so that a rare peak is cut
+            assert np.sqrt(np.mean((read(out) - expected) ** 2)) <= 0.02 * np.sqrt(np.mean(expected**2))
+        else:
+            np.testing.assert_allclose(read(out), expected, atol=1.01 * LSB)
         again = python_run(other.folder, "--make-voice", spoken, "--output", tmp_path / f"{name}.voice")
         assert again.returncode == 0, again.stderr
         np.testing.assert_allclose(gain_of(tmp_path / f"{name}.voice"), toy_voice.loudness(read(spoken)), rtol=1e-5)
