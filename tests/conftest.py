@@ -14,6 +14,12 @@ import pytest
 ORACLES = Path(__file__).parent.parent / ".oracles"
 
 
+@pytest.fixture(autouse=True)
+def trust_ends_with_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command line with --trust, run in the tests' own process, would turn the limits off for every test after it."""
+    monkeypatch.setenv("EDGEKIT_TRUST", "")
+
+
 @pytest.fixture
 def oracle(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Import a module of an independent tool; the test is skipped where the tools are not installed."""

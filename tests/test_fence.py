@@ -84,7 +84,8 @@ def another(made: Path, out: Path, graph: bytes) -> Path:
 
 
 def command(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "edgekit", *map(str, words)], capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    line = [sys.executable, "-m", "edgekit", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=240)
 
 
 def inputs(folder: Path) -> Path:

@@ -71,7 +71,8 @@ BOTH = pytest.mark.parametrize("run", [python_run, cpp_run], ids=["python", "cpp
 def refused(done: subprocess.CompletedProcess[bytes], says: str) -> None:
     told = done.stderr.decode()
     assert done.returncode == 2 and re.search(says, told) and "Traceback" not in told, told
-    assert len(told.splitlines()) == 1 and done.stdout == b"", told
+    said = [line for line in told.splitlines() if not line.startswith("note: ")]  # a bundle that was changed by hand is not made here
+    assert len(said) == 1 and done.stdout == b"", told
 
 
 def write(path: Path, samples: np.ndarray, rate_hz: int = RATE_HZ, subtype: str = "PCM_16") -> Path:

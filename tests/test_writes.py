@@ -220,7 +220,7 @@ def test_of_many_that_come_at_once_one_makes_the_folder_at_a_time(tmp_path):
 
 @pytest.mark.parametrize("command", [
     "train small.toml --out out", "deploy small.toml --out out --formats onnx", "deploy ../ck --out out --formats onnx", "demo --out out --formats onnx", "sweep plan.toml --out out",
-    "export ../ck --out made", "calibrate ../b --method minmax --out made", "data fetch mnist",
+    "export ../ck --out made", "calibrate ../b --method minmax --trust --out made", "data fetch mnist",
 ])  # fmt: skip
 def test_two_commands_on_one_place_are_one_sentence(command, small_run, small_bundle, tmp_path, monkeypatch, capsys):
     work = tmp_path / "work"
