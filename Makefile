@@ -12,7 +12,8 @@ TORCH_ARGS ?=
 JOBS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+# A file of tests runs in one process (loadscope), so that what it trains and exports is made once and nobody waits for it.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadscope $(PYTEST_ARGS)
 
 .PHONY: demo test test-all lint setup oracles rtx clean
 .DELETE_ON_ERROR:

@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "fuzz_cpp.json"
 FUZZ = ROOT / "runtime" / "fuzz"
-TARGETS = ("wav", "npy", "voice", "json", "safetensors", "manifest", "program")
+TARGETS = ("wav", "npy", "voice", "spike", "json", "safetensors", "manifest", "program")
 # Seconds of the wall clock for one input: on a machine whose cores are shared, 10 went by while the process waited for its turn.
 OPTIONS = ("-max_len=4096", "-rss_limit_mb=1024", "-timeout=60", "-print_final_stats=1", "-print_pcs=0")
 # What was found, by fuzzing or by reading the code as an attacker, and what became of it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from edgekit.parts import Exporter, Trained, manifest_of
 from edgekit.spiking_net import SpikingNet
 
 FILE = "integer_net.safetensors"
+MOST_VALUES = 1 << 26  # of all populations; kMostValues in runtime/src/spike/network.hpp
 BYTES = (0, 255)  # what an image may hold: the engine reads bytes
 
 
@@ -52,6 +54,9 @@ def check(net: SpikingNet) -> None:
     """Raise EdgekitError, naming the layer, unless the engine can hold the network: runtime/src/spike/network.cpp has the same limits."""
     if not BYTES[0] <= net.input_offset <= BYTES[1]:
         raise EdgekitError(f"the image minus {net.input_offset} is what the network sees; the spike engine subtracts 0 to 255")
+    values = sum(math.prod(p.shape) for p in net.populations)
+    if values > MOST_VALUES:
+        raise EdgekitError(f"an image makes {values} values in this network; the spike engine holds {MOST_VALUES}")
     for p in net.populations:
         largest = int((integer_net.largest_current(net, p) + np.abs(p.bias)).max())
         if largest >= 1 << 30:

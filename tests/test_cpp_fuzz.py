@@ -50,7 +50,7 @@ def test_a_replay_notices_what_a_target_expects(replays: Path, tmp_path: Path):
 
 def test_there_is_a_target_for_each_reader_and_its_seeds_are_small():
     named = re.search(r"EDGEKIT_FUZZ_TARGETS ([a-z ]+)\)", (FUZZ / "CMakeLists.txt").read_text())
-    assert named and tuple(named[1].split()) == TARGETS == ("json", "manifest", "npy", "program", "safetensors", "voice", "wav")
+    assert named and tuple(named[1].split()) == TARGETS == ("json", "manifest", "npy", "program", "safetensors", "spike", "voice", "wav")
     sizes = [p.stat().st_size for p in (FUZZ / "corpus").rglob("*") if p.is_file()]
     assert max(sizes) <= MOST_SEED_BYTES and sum(sizes) <= MOST_CORPORA_BYTES
 

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,9 @@ def test_what_the_engine_cannot_hold_is_refused_with_the_layer(tmp_path: Path):
         registry.find(Exporter, "spike").export(trained, tmp_path / "b", {})
     with pytest.raises(EdgekitError, match="subtracts 0 to 255"):
         exported(dataclasses.replace(net, input_offset=-3), tmp_path / "b")
+    large = dataclasses.replace(net.populations[0], shape=(1 << 27,))
+    with pytest.raises(EdgekitError, match="makes 1342177.. values in this network; the spike engine holds 67108864"):
+        sys.modules[type(registry.find(Exporter, "spike")).__module__].check(dataclasses.replace(net, populations=(large, *net.populations[1:])))
     assert not (tmp_path / "b").exists()
 
 

@@ -99,6 +99,27 @@ def wav(kind: int, channels: int, bits: int, data: bytes, extra: bytes = b"") ->
     return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
 
 
+def spiking() -> bytes:
+    """A strided convolution, pooled synapses from two sources, and a dense read-out."""
+    rng = np.random.default_rng(1)
+
+    def population(name: str, shape: list[int], threshold: int | None, *synapses: dict[str, Any]) -> dict[str, Any]:
+        return {"name": name, "shape": shape, "threshold": threshold, "synapses": list(synapses)}
+
+    def synapse(source: str, kind: str = "conv", stride: int = 1, padding: int = 0, pool: int = 1) -> dict[str, Any]:
+        return {"source": source, "kind": kind, "groups": 1, "stride": [stride] * 2, "padding": [padding] * 2, "dilation": [1, 1], "pool": [pool] * 2}
+
+    head = {"input_shape": [2, 4, 4], "input_offset": 0, "input_scale": 1.0, "input_range": [0, 255], "readout_scale": 0.5, "populations": [
+        population("a", [3, 2, 2], 9, synapse("input", stride=2, padding=1)),
+        population("b", [2, 2, 2], 1, synapse("a", padding=1), synapse("input", pool=2, padding=1)),
+        population("out", [3], None, synapse("b", "dense")),
+    ]}  # fmt: skip
+    weights = {"a/0": (3, 2, 3, 3), "b/0": (2, 3, 3, 3), "b/1": (2, 2, 3, 3), "out/0": (3, 8)}
+    arrays = {f"{n}/weight": rng.integers(-9, 9, shape).astype(np.int8) for n, shape in weights.items()}
+    arrays |= {f"{name}/bias": np.arange(channels, dtype=np.int32) for name, channels in (("a", 3), ("b", 2), ("out", 3))}
+    return save(arrays, metadata={"spiking_net": json.dumps(head)})
+
+
 def made_here() -> dict[str, dict[str, bytes]]:
     """Target -> name -> bytes."""
     rng = np.random.default_rng(0)
@@ -118,6 +139,7 @@ def made_here() -> dict[str, dict[str, bytes]]:
                 "float": wav(3, 1, 32, rng.normal(size=8).astype("<f4").tobytes()), "pcm32": wav(1, 1, 32, bytes(range(16))),
                 "extensible": wav(0xFFFE, 1, 16, sound.tobytes(), struct.pack("<HHIH14x", 22, 16, 4, 1)),
                 "cut": wav(1, 1, 16, sound.tobytes())[:-7]},
+        "spike": {"net": spiking(), "wrong": spiking().replace(b'stride\\": [2, 2]', b'stride\\": [1, 2]', 1), "cut": spiking()[:-9]},
         "voice": {"good": save({"voice": np.ones((1, 4), np.float32)}, metadata=checkpoint),
                   "other": save({"voice": np.ones((1, 4), np.float32)}, metadata={"edgekit_voice_of": "ffff"}),
                   "more": save({"voice": np.ones((1, 4), np.float32), "x": np.ones(1, np.uint8)}, metadata=checkpoint)},

@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::uint64_t kLargest = 1 << 16;          // of a size; a map of more places is no image
 constexpr std::uint64_t kLargestKernel = 256;        // of a convolution, and of a map that a dense synapse covers
-constexpr std::uint64_t kLargestMap = 1 << 26;       // values of a population
 constexpr std::size_t kPopulations = 1024, kSynapses = 64;
 
 // Arrays of the file, each taken once.
@@ -58,8 +57,8 @@ Size size_from(const Json& data, const std::string& at, bool* flat) {
     size.height = static_cast<int>(whole(data[1], 1, kLargest, at));
     size.width = static_cast<int>(whole(data[2], 1, kLargest, at));
   }
-  if (static_cast<std::uint64_t>(size.height) * static_cast<std::uint64_t>(size.width) > kLargestMap / static_cast<std::uint64_t>(size.channels)) {
-    refuse(at, "at most " + std::to_string(kLargestMap) + " values");
+  if (static_cast<std::uint64_t>(size.height) * static_cast<std::uint64_t>(size.width) > kMostValues / static_cast<std::uint64_t>(size.channels)) {
+    refuse(at, "at most " + std::to_string(kMostValues) + " values");
   }
   if (flat) *flat = rank == 1;
   return size;
@@ -98,7 +97,7 @@ Synapse synapse_from(const Json& data, const std::string& at, const std::vector<
   const std::string kind = text(data["kind"], at + ".kind");
   const Shape& shape = weight.shape();
   for (const std::int64_t n : shape) {
-    if (n < 1 || n > static_cast<std::int64_t>(kLargestMap)) throw Status(at + ": a weight of the shape " + text_of(shape));
+    if (n < 1 || n > static_cast<std::int64_t>(kMostValues)) throw Status(at + ": a weight of the shape " + text_of(shape));
   }
   if (kind == "dense") {
     const bool plain = s.groups == 1 && s.stride_y == 1 && s.stride_x == 1 && s.pad_y == 0 && s.pad_x == 0 && s.dilation_y == 1 && s.dilation_x == 1;
@@ -156,6 +155,7 @@ Network network_from(Arrays& arrays, const Json& head) {
   net.readout_scale = number(head["readout_scale"], "readout_scale");
   if (!std::isfinite(net.readout_scale)) refuse("readout_scale", "finite");
   std::vector<std::string> names;
+  std::size_t values = 0;
   for (const Json& data : array(head["populations"], "populations", kPopulations)) {
     const std::string at = "populations[" + std::to_string(names.size()) + "]";
     object(data, {"name", "shape", "threshold", "synapses"}, at);
@@ -163,6 +163,8 @@ Network network_from(Arrays& arrays, const Json& head) {
     p.name = text(data["name"], at + ".name");
     if (p.name == "input" || std::find(names.begin(), names.end(), p.name) != names.end()) throw Status(at + ": a second population '" + p.name + "'");
     p.size = size_from(data["shape"], at + ".shape", &p.flat);
+    values += p.size.count();
+    if (values > kMostValues) throw Status(at + ": the populations hold more than " + std::to_string(kMostValues) + " values");
     p.spiking = !data["threshold"].is_null();
     if (p.spiking) p.threshold = static_cast<std::int32_t>(signed_whole(data["threshold"], -(1 << 30), 1 << 30, at + ".threshold"));
     const Tensor& bias = arrays.take(p.name + "/bias", DType::kInt32);

@@ -16,6 +16,7 @@ struct Size {
 };
 
 inline constexpr int kInput = -1;
+inline constexpr std::size_t kMostValues = std::size_t{1} << 26;  // of all populations together: what an engine holds of one image
 
 // A dense synapse is a convolution whose kernel covers the whole source. `pool` sums windows of the source before the weights.
 struct Synapse {
