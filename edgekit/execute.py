@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ from edgekit.layout import Layout, holdable
 from edgekit.parts import Arrays, Graph, Session
 from edgekit.program import Stream, sources
 from edgekit.signature import Signature
-from edgekit.stream import StreamRun, joined
+from edgekit.stream import StreamRun, cut, joined, run_pieces
 
 G = TypeVar("G", bound=Graph)
 KEPT_LAYOUTS = 2  # sets of buffers kept: one for each combination of free sizes seen last
@@ -70,18 +69,7 @@ class Execution(Session):
 
     def run_pieces(self, inputs: Arrays, sizes: Sequence[int], seed: int | None = None) -> dict[str, np.ndarray]:
         self._signature.check_inputs(inputs)
-        stream = self._need_stream()
-        self.begin({n: v for n, v in inputs.items() if n not in stream.feeds}, seed)
-        longest = max(inputs[n].shape[f.axis] for n, f in stream.feeds.items())
-        answers: dict[str, np.ndarray] = {}
-        at = 0
-        for size in itertools.cycle(sizes):
-            if at >= longest:
-                break
-            piece = {n: _cut(inputs[n], f.axis, at, at + size) for n, f in stream.feeds.items()}
-            answers = joined(stream.joins, answers, self.push(piece))
-            at += size
-        return joined(stream.joins, answers, self.close())
+        return run_pieces(self, self._need_stream(), inputs, sizes, seed)
 
     def bind(self, inputs: Arrays) -> Callable[[], None]:
         """The whole program on bound buffers; of a stream, one push of one chunk."""
@@ -89,7 +77,7 @@ class Execution(Session):
         stream = self._program.stream
         if stream is not None:
             self.begin({n: v for n, v in inputs.items() if n not in stream.feeds})
-            chunk = {n: _cut(inputs[n], f.axis, 0, f.hop or 1) for n, f in stream.feeds.items()}
+            chunk = {n: cut(inputs[n], f.axis, 0, f.hop or 1) for n, f in stream.feeds.items()}
 
             def push() -> None:
                 self.push(chunk)
@@ -153,9 +141,3 @@ class Execution(Session):
         if self._program.stream is None:
             raise EdgekitError(f"'{self._manifest.name}' is no stream: give it whole inputs with run")
         return self._program.stream
-
-
-def _cut(value: np.ndarray, axis: int, low: int, high: int) -> np.ndarray:
-    return np.ascontiguousarray(value[(slice(None),) * axis + (slice(low, high),)])
-
-

@@ -33,7 +33,7 @@ CUTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the largest weight of a channel
 WHOLE = 1e-4  # of a step: what float32 leaves of a whole number up to 128
 FEW = 32
 SEEN_MARGIN = 1.25  # over the largest current of the samples
-_BYTES = Ranges(weight=(-127, 127), bias=(0, 0), threshold=(0, 0), current=0)  # symmetric: engines want zero point 0
+BYTE_WEIGHTS = Ranges(weight=(-127, 127), bias=(0, 0), threshold=(0, 0), current=0)  # symmetric: engines want zero point 0
 LOIHI = Ranges(weight=(-128, 127), bias=(-4096, 4095), threshold=(0, 131071), current=131071)
 
 
@@ -87,14 +87,14 @@ def quantise_per_channel(net: SpikingNet) -> SpikingNet:
             bias = np.rint(p.bias.astype(np.float64) / (scale * in_scale))
         else:
             bias = -np.floor((float(p.threshold) - p.bias.astype(np.float64)) / (scale * in_scale))
-        synapses = tuple(_round(s, scale, _BYTES) for s in p.synapses)
-        rounded = dataclasses.replace(p, synapses=synapses, threshold=None if p.threshold is None else 0)
-        reach = largest_current(net, rounded)
+        synapses = tuple(rounded(s, scale, BYTE_WEIGHTS) for s in p.synapses)
+        whole = dataclasses.replace(p, synapses=synapses, threshold=None if p.threshold is None else 0)
+        reach = largest_current(net, whole)
         if p.threshold is not None:  # beyond the largest current the neuron always or never fires: nothing changes there
             bias = np.clip(bias, -reach - 1, reach + 1)
         if (reach + np.abs(bias)).max() >= 1 << 24:
             raise EdgekitError(f"layer '{p.name}': its current can reach {int((reach + np.abs(bias)).max())}, float32 is exact below 2^24")
-        populations.append(dataclasses.replace(rounded, bias=bias.astype(np.int32)))
+        populations.append(dataclasses.replace(whole, bias=bias.astype(np.int32)))
     made = dataclasses.replace(net, populations=tuple(populations), readout_scale=readout_scale)
     made.check()
     return made
@@ -181,7 +181,7 @@ def _spiking(
     # 1e-9: a theta scaled onto an end of the range must not be rounded beyond it.
     coarser = np.maximum.reduce([np.ones_like(theta), above * (1 + 1e-9), below * (1 + 1e-9)])
     theta = np.floor(theta / coarser)
-    synapses = tuple(_round(s, finest * coarser, ranges) for s in p.synapses)
+    synapses = tuple(rounded(s, finest * coarser, ranges) for s in p.synapses)
     # Rounded weights may exceed the scaled bound by half a unit each; nothing else moves. check_ranges has the last word.
     return Population(p.name, p.shape, synapses, (threshold - theta).astype(np.int32), threshold)
 
@@ -190,9 +190,9 @@ def _readout(net: SpikingNet, p: Population, ranges: Ranges, in_scale: float) ->
     bias = p.bias.astype(np.float64) / in_scale
     by_bias = np.abs(bias).max() / min(-ranges.bias[0], ranges.bias[1])
     scale = np.full(p.shape[0], max(_finest_scale(net, p, ranges, np.abs(bias)).max(), by_bias))
-    synapses = tuple(_round(s, scale, ranges) for s in p.synapses)
-    rounded = np.rint(bias / scale).astype(np.int32)
-    return Population(p.name, p.shape, synapses, rounded, None), float(scale[0] * in_scale * net.readout_scale)
+    synapses = tuple(rounded(s, scale, ranges) for s in p.synapses)
+    whole = np.rint(bias / scale).astype(np.int32)
+    return Population(p.name, p.shape, synapses, whole, None), float(scale[0] * in_scale * net.readout_scale)
 
 
 def _finest_scale(
@@ -233,6 +233,7 @@ def _inputs(net: SpikingNet, p: Population) -> int:
     return total
 
 
-def _round(s: Synapse, scale: np.ndarray, ranges: Ranges) -> Synapse:
+def rounded(s: Synapse, scale: np.ndarray, ranges: Ranges) -> Synapse:
+    """The synapse with whole weights, scale (C,) of each output channel, cut to the range."""
     w = np.rint(s.weight.astype(np.float64) / scale.reshape(-1, *[1] * (s.weight.ndim - 1)))
     return dataclasses.replace(s, weight=np.clip(w, *ranges.weight).astype(np.int8))

@@ -111,6 +111,9 @@ class Load:
 
     scenario: ScenarioName
     samples_per_query: int = 1
+    different_inputs: int = 1  # that took turns, where the time depends on what is in them
+    events_per_query: float | None = None  # of an event camera: in a packet, in the mean
+    events_per_s: float | None = None  # that were worked off a second
     throughput_per_s: float | None = None  # samples answered a second
     offered_per_s: float | None = None  # poisson: arrivals scheduled a second
     period_ms: float | None = None  # stream: time from chunk to chunk, which is its deadline

@@ -23,6 +23,7 @@ from edgekit.process_run import Request
 from edgekit.program import Program
 from edgekit.signature import Signature
 from edgekit.spiking_net import SpikingNet
+from edgekit.stepped_net import SteppedNet
 from edgekit.sysfs import HERE, Tree
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class Trained(ABC):
     def spiking_net(self) -> SpikingNet:
         """The network as populations of threshold neurons; EdgekitError for a family that has none."""
         raise EdgekitError(f"'{self.name}' is not a one-timestep spiking network; formats nir and lava take only those")
+
+    def stepped_net(self) -> SteppedNet:
+        """A spiking network of several timesteps in integers; EdgekitError for a family that has none."""
+        raise EdgekitError(f"'{self.name}' is not a spiking network of several timesteps; format spike takes those and one-timestep ones")
 
 
 def manifest_of(source: Trained, fmt: str, file_names: Mapping[str, str], lineage: Lineage) -> Manifest:
@@ -241,6 +246,7 @@ class Runtime(Part):
     simulates: ClassVar[str] = ""  # "Loihi": its times say nothing of the device
     most_scored: ClassVar[int | None] = None  # test samples that are scored on it; None: all
     timed: ClassVar[bool] = True  # False: its times would say nothing to anybody
+    data_dependent: ClassVar[bool] = False  # its time depends on the values of its input: golden inputs are timed in turn
     exact: ClassVar[bool] = False  # its answers are the integer reference's, bit for bit
     optional: ClassVar[bool] = False  # `deploy` works without it; `verify --all-runtimes` uses it where it is ready
 

@@ -56,6 +56,8 @@ class Facts:
     memory_peak_mb: float
     overhead_ns: float  # p50 of a model that does nothing, timed by the same loop
     samples_per_query: int = 1
+    different_inputs: int = 1  # that take turns
+    events_per_query: float = 0.0  # of an event camera, in the mean; 0: queries are no events
     period_ns: int = 0  # stream: from chunk to chunk
     offered_per_s: float = 0.0  # poisson
     pinned_to: int | None = None

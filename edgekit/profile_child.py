@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from edgekit.parts import Runtime, Session
 from edgekit.process_run import Facts, ProcessRun, Request
 from edgekit.recipe import fill
 from edgekit.scenarios import Samples
+from edgekit.stream import cut
 
 WINDOW = 20  # samples in a warm-up window; fewer where a run takes long
 WINDOW_S = 0.05
@@ -37,6 +39,7 @@ STEADY = 0.05  # warm-up ends when three windows' medians, and the clock, lie wi
 CAP_S = 1.0  # longest warm-up, or the share of the steady state where that is longer
 SIMULATED_RUNS = 2  # of a simulator: its wall time says nothing of a device
 NULL_RUNS = 400
+TURNS = 4096  # draws of inputs until they come in the same order again
 PR_SET_PDEATHSIG = 1  # prctl(2): a killed parent leaves no process behind that is still timed
 
 
@@ -65,6 +68,7 @@ def work(folder: str, request: Request, share: int, samples: Path) -> dict[str, 
         facts = Facts(
             engine=runtime.version(), load_ms=load_ms, first_run_ms=first.wall_ns[0] / 1e6, warm_up_runs=warm_up, steady=steady,
             memory_peak_mb=peak_mb(), overhead_ns=overhead_ns(), samples_per_query=in_query, period_ns=period,
+            different_inputs=getattr(once, "different_inputs", 1), events_per_query=getattr(once, "events_per_query", 0.0),
             offered_per_s=rate_of(taken, request), pinned_to=core,
         )  # fmt: skip
     columns = {n: np.array(getattr(taken, n), np.int64) for n in ("start_ns", "wall_ns", "cpu_ns", "busy_ns", "engine_ns") if getattr(taken, n)}
@@ -115,6 +119,8 @@ def bind(bundle: Bundle, session: Session, runtime: Runtime, request: Request) -
     if runtime.simulates:
         return session.bind(inputs), len(inputs[free[0]]) if free else 1
     wanted = scenarios.samples_per_query(bundle, request)
+    if runtime.data_dependent and wanted == 1:
+        return in_turn([session.bind(one) for one in golden_samples(bundle)]), 1
     if free:
         inputs = {n: np.resize(v, (wanted, *v.shape[1:])) if n in free else v for n, v in inputs.items()}
         return session.bind(inputs), wanted
@@ -127,6 +133,33 @@ def bind(bundle: Bundle, session: Session, runtime: Runtime, request: Request) -
             single()
 
     return one_after_the_other, wanted
+
+
+def in_turn(each: Sequence[Callable[[], None]]) -> Callable[[], None]:
+    """A function that runs the next of them, in an order without a pattern that a processor could learn."""
+    order = itertools.cycle([each[i] for i in np.random.default_rng(0).integers(0, len(each), TURNS)])
+
+    def once() -> None:
+        next(order)()
+
+    once.different_inputs = len(each)  # type: ignore[attr-defined]
+    once.events_per_query = float(np.mean([getattr(x, "events", 0) for x in each]))  # type: ignore[attr-defined]
+    return once
+
+
+def golden_samples(bundle: Bundle) -> list[dict[str, np.ndarray]]:
+    """Golden inputs one by one; of a stream, chunk by chunk."""
+    inputs, stream = bundle.golden().inputs, bundle.manifest.program.stream
+    rows = [{n: v[i : i + 1] for n, v in inputs.items()} for i in range(min(len(v) for v in inputs.values()))]
+    if stream is None:
+        return rows
+    feeds = {n: (f.axis, f.hop or 1) for n, f in stream.feeds.items()}
+    chunks = []
+    for row in rows:
+        for t in range(min(row[n].shape[axis] // hop for n, (axis, hop) in feeds.items())):
+            chunk = {n: cut(row[n], axis, t * hop, (t + 1) * hop) for n, (axis, hop) in feeds.items()}
+            chunks.append({**row, **chunk})
+    return chunks
 
 
 def warm(once: Callable[[], None], cap_s: float, core: int | None) -> tuple[int, bool]:

@@ -281,19 +281,20 @@ class Trials:
         return bool(first) and isinstance(first[0], str)
 
     def _batches(self, arrays: Arrays, view: Bundle | None = None) -> list[dict[str, np.ndarray]]:
-        """Samples as the inputs of the bundle's own program, or of the task `view`, BATCH at a time where the batch is free."""
+        """Samples as the inputs of the bundle's own program, or of the task `view`, BATCH at a time where the batch is free. What
+        is no input, a recording that a preparation makes inputs of, has its samples along the first axis."""
         inputs = (view or self.source).manifest.signature.inputs
         first = inputs[0].shape
         # A batch lies along the first axis but where a table of steps does: offsets (steps, batch, ...) of a loop.
         free = first and isinstance(first[0], str)
         along = {t.name: t.shape.index(first[0]) if free and first[0] in t.shape else 0 for t in inputs}
         name, some = next(iter(arrays.items()))
-        count = some.shape[along[name]]
+        count = some.shape[along.get(name, 0)]
         size = min(BATCH, count) if first and isinstance(first[0], str) else int(first[0]) if first else 1
         whole = count - count % size  # onnxruntime's histograms want batches of one size
         runtime = registry.find(Runtime, "onnxruntime")
         cut = [
-            {n: np.ascontiguousarray(v[(slice(None),) * along[n] + (slice(at, at + size),)]) for n, v in arrays.items()}
+            {n: np.ascontiguousarray(v[(slice(None),) * along.get(n, 0) + (slice(at, at + size),)]) for n, v in arrays.items()}
             for at in range(0, whole, size)
         ]  # fmt: skip
         return [completed(self.source, batch, runtime) for batch in cut]

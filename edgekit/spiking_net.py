@@ -21,6 +21,7 @@ from edgekit.errors import Broken, EdgekitError
 from edgekit.files import load_tensors
 
 INPUT = "input"
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -170,12 +171,12 @@ def _transmit(s: Synapse, x: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=3).transpose(0, 3, 1, 2)
 
 
-def save(net: SpikingNet, path: Path) -> None:
+def save(net: SpikingNet, path: Path, neurons: Mapping[str, Mapping[str, Any]] | None = None, thresholds: Arrays | None = None) -> None:
     """Write the network as one safetensors file: arrays `<population>/bias`, `<population>/<i>/weight`, and the rest
-    as JSON under the metadata key `spiking_net`."""
+    as JSON under the metadata key `spiking_net`. neurons, thresholds: what stepped_net.py adds, none at one timestep."""
     from safetensors.numpy import save_file
 
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {f"{name}/threshold": np.ascontiguousarray(v) for name, v in (thresholds or {}).items()}
     populations = []
     for p in net.populations:
         arrays[f"{p.name}/bias"] = np.ascontiguousarray(p.bias)
@@ -192,18 +193,29 @@ def save(net: SpikingNet, path: Path) -> None:
         "input_range": list(net.input_range),
         "readout_scale": net.readout_scale,
         "populations": populations,
+        "neurons": dict(neurons or {}),
     }
     save_file(arrays, path, metadata={"spiking_net": json.dumps(head, sort_keys=True)})
 
 
 def load(path: Path) -> SpikingNet:
-    """Read what save wrote; Broken, with the path, when it does not fit together."""
+    """Read a network of one timestep that save wrote; Broken, with the path, when it does not fit together."""
+    net, neurons, _ = load_all(path)
+    if neurons:
+        raise Broken(f"{path}: not a spiking network of one timestep: its neurons have membranes")
+    return net
+
+
+def load_all(path: Path) -> tuple[SpikingNet, dict[str, Any], dict[str, np.ndarray]]:
+    """The network, and the facts and thresholds of neurons with membranes, unread."""
     from safetensors import SafetensorError, safe_open
 
     arrays = load_tensors(path)
     try:
         with safe_open(path, framework="numpy") as file:
             head: Any = json.loads((file.metadata() or {})["spiking_net"])
+        neurons = dict(head.pop("neurons"))
+        thresholds = {name: arrays[f"{name}/threshold"] for name in neurons}
         populations = tuple(
             Population(
                 p["name"],
@@ -219,7 +231,7 @@ def load(path: Path) -> SpikingNet:
         net.check()
     except (KeyError, TypeError, ValueError, SafetensorError, EdgekitError) as error:
         raise Broken(f"{path}: not a spiking network ({error})") from None
-    return net
+    return net, neurons, thresholds
 
 
 def _load_synapse(data: Mapping[str, Any], weight: np.ndarray) -> Synapse:

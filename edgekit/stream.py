@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from edgekit.environment import Sizes, sizes_of
 from edgekit.errors import EdgekitError
 from edgekit.layout import Layout
-from edgekit.parts import Arrays
-from edgekit.program import Feed, Join, Program
+from edgekit.parts import Arrays, Session
+from edgekit.program import Feed, Join, Program, Stream
 from edgekit.signature import Signature, Tensor
 
 Outputs = dict[str, np.ndarray]
@@ -173,3 +174,22 @@ def joined(joins: Mapping[str, Join], pushed: Outputs, closed: Outputs) -> Outpu
         if join is None or join.how != "last":
             answers[name] = np.concatenate([pushed[name], closed[name]], 0 if join is None else join.axis)
     return answers
+
+
+def run_pieces(session: Session, stream: Stream, inputs: Arrays, sizes: Sequence[int], seed: int | None) -> Outputs:
+    """A stream over whole inputs, pushed in pieces of these sizes (they repeat), from its begin to its close."""
+    session.begin({n: v for n, v in inputs.items() if n not in stream.feeds}, seed)
+    longest = max(inputs[n].shape[f.axis] for n, f in stream.feeds.items())
+    answers: Outputs = {}
+    at = 0
+    for size in itertools.cycle(sizes):
+        if at >= longest:
+            break
+        piece = {n: cut(inputs[n], f.axis, at, at + size) for n, f in stream.feeds.items()}
+        answers = joined(stream.joins, answers, session.push(piece))
+        at += size
+    return joined(stream.joins, answers, session.close())
+
+
+def cut(value: np.ndarray, axis: int, low: int, high: int) -> np.ndarray:
+    return np.ascontiguousarray(value[(slice(None),) * axis + (slice(low, high),)])

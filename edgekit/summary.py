@@ -112,8 +112,11 @@ def _load(runs: Sequence[ProcessRun], scenario: ScenarioName, in_query: int) -> 
     queries = sum(len(r.wall_ns) for r in runs)
     period_ns, offered = runs[0].facts.period_ns, [r.facts.offered_per_s for r in runs]
     busy = sum(int((r.wall_ns if r.busy_ns is None else r.busy_ns).sum()) for r in runs)
+    events = runs[0].facts.events_per_query
     return Load(
-        scenario, in_query, queries * in_query / sum(spans_s) if sum(spans_s) > 0 else None,
+        scenario, in_query, throughput_per_s=queries * in_query / sum(spans_s) if sum(spans_s) > 0 else None,
+        different_inputs=runs[0].facts.different_inputs, events_per_query=events or None,
+        events_per_s=events * queries / (busy / 1e9) if events and busy else None,
         offered_per_s=float(np.median(offered)) if any(offered) else None,
         period_ms=period_ns / 1e6 if period_ns else None,
         deadline_misses=sum(int((r.wall_ns > period_ns).sum()) for r in runs) if period_ns else None,
@@ -132,7 +135,7 @@ def _judge(
     middle, low, high = p50
     open_loop = load.scenario in ("poisson", "stream")  # there, waiting is part of the latency
     ratio = float(np.percentile(times, 50) / times.min()) if times.min() > 0 else 1.0
-    if ratio > NOISY_RATIO and not open_loop:
+    if ratio > NOISY_RATIO and not open_loop and load.different_inputs == 1:
         noisy.append(f"p50 is {ratio:.2f} times the minimum (limit {NOISY_RATIO})")
     if preempted.mean() > NOISY_SHARE:
         noisy.append(f"{int(preempted.sum())} of {len(preempted)} samples were preempted")

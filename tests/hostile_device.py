@@ -194,6 +194,8 @@ class Hostile:
             feeding.cancel()
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, 9)
+            # What was not read yet would keep a pipe open after the loop is closed; asyncio has no public way to let go of it.
+            child._transport.close()  # type: ignore[attr-defined]
 
 
 def children(but: Path) -> set[str]:

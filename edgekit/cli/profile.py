@@ -117,6 +117,10 @@ def _percentile(p: Percentile) -> str:
 
 def _show_load(m: Measurement) -> None:
     load = m.load
+    if load.different_inputs > 1:
+        click.echo(f"  inputs    {load.different_inputs} golden ones in turn: its time depends on what is in them")
+    if load.events_per_s and load.events_per_query:
+        click.echo(f"  events    {load.events_per_s:,.4g} a second, {load.events_per_query:,.4g} in a packet")
     if load.scenario == "single":
         return
     told = [f"{load.samples_per_query} samples a query" if load.samples_per_query > 1 else "one sample a query"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgekit.models._iir_snn_net import Net, leak_of, threshold_of
+from edgekit.models._iir_snn_net import Net, any_of, leak_of, threshold_of
 from edgekit.spiking_net import INPUT
 
 
@@ -33,6 +33,10 @@ class Step(nn.Module):
         after: list[Tensor] = []
         spikes: list[Tensor] = []
         for layer in self.net.layers:
+            if layer.kind == "or":
+                values[layer.name] = any_of(values[layer.source])
+                spikes.append(values[layer.name])
+                continue
             current = self.net.current(layer, values)
             if layer.readout:
                 return (*after, next(before) + current, *spikes)
@@ -58,6 +62,8 @@ class Deployed(nn.Module):
         self.weights, self.shortcuts = nn.ModuleDict(), nn.ModuleDict()
         self.folds: dict[str, float] = {}
         for layer in snn.layers:
+            if layer.kind == "or":
+                continue
             fold = 1.0 if layer.readout else threshold_of(snn, layer.name)
             self.folds[layer.name] = fold
             self.weights[layer.name] = _folded(snn.weights[layer.name], fold)
@@ -72,6 +78,10 @@ class Deployed(nn.Module):
         spikes: list[Tensor] = []
         for layer in self.layers:
             x = values[layer.source]
+            if layer.kind == "or":
+                values[layer.name] = any_of(x)
+                spikes.append(values[layer.name])
+                continue
             current = self.weights[layer.name](x.flatten(1) if layer.kind == "dense" else x)
             if layer.shortcut:
                 current = current + self.shortcuts[layer.name](values[layer.shortcut])

@@ -16,7 +16,7 @@ from edgekit.errors import EdgekitError
 from edgekit.estimate import count, count_ann, price, prices_of
 from edgekit.images import Images
 from edgekit.measurement import Progress
-from edgekit.models._iir_snn_options import Options, build, for_ann, for_steps, normalise
+from edgekit.models._iir_snn_options import Options, Sparsity, build, for_ann, for_steps, normalise
 from edgekit.plan import Plan
 from edgekit.train import Fitted
 
@@ -31,8 +31,12 @@ COUNTED = 256  # test images whose spikes are counted for the energy estimate
 class Task:
     """The three hooks of the training loop: batches, loss, score."""
 
-    def __init__(self, data: Images, options: Options, steps: int | None) -> None:
-        self.data, self.options, self.steps = data, options.data, steps  # steps None: the ANN
+    def __init__(
+        self, data: Images, options: Options, steps: int | None, sparsity: Sparsity | None = None, priced: frozenset[str] = frozenset()
+    ) -> None:
+        """priced: layers whose spikes have a price; OR pooling, which only repeats others' spikes, is not among them."""
+        self.priced = priced
+        self.data, self.options, self.steps, self.sparsity = data, options.data, steps, sparsity  # steps None: the ANN
 
     def batches(
         self, split: Literal["train", "validation"], epoch: int, seed: int, batch_size: int
@@ -64,14 +68,35 @@ class Task:
         return logits
 
     def loss(self, module: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Cross-entropy of the logits, summed over the steps."""
+        """Cross-entropy of the logits, summed over the steps, and where asked for the price of spikes."""
         from torch.nn import functional as F
 
-        return F.cross_entropy(self._logits(module, batch[0]), batch[1])
+        if self.sparsity is None:
+            return F.cross_entropy(self._logits(module, batch[0]), batch[1])
+        logits, over = self._with_excess(module, batch[0], self.sparsity.rate)
+        return F.cross_entropy(logits, batch[1]) + self.sparsity.weight * over
+
+    def _with_excess(self, module: Any, x: torch.Tensor, wanted: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits, and by which share of the wanted rate a layer is above it, in the mean over the layers."""
+        import torch
+        from torch.nn import functional as F
+
+        rates: dict[str, torch.Tensor] = {}
+
+        def watch(layer: str, _: torch.Tensor, out: torch.Tensor) -> None:
+            if layer in self.priced:
+                rates[layer] = rates[layer] + out.mean() if layer in rates else out.mean()
+
+        logits = module(x, self.steps, watch)
+        return logits, F.relu(torch.stack(list(rates.values())) / (self.steps or 1) / wanted - 1).mean()
 
     def score(self, module: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """How many images of the batch are named rightly."""
-        return (self._logits(module, batch[0]).argmax(1) == batch[1]).sum()
+        """How many images of the batch are named rightly; with a price on spikes, less the share of them by which the rate
+        is above the wanted one: else the first epoch, which still has all its spikes, would be the best."""
+        if self.sparsity is None:
+            return (self._logits(module, batch[0]).argmax(1) == batch[1]).sum()
+        logits, over = self._with_excess(module, batch[0], self.sparsity.rate)
+        return (logits.argmax(1) == batch[1]).sum() - len(logits) * over
 
 
 def _moved(batch: np.ndarray, rng: np.random.Generator, pixels: int, flip: bool) -> np.ndarray:
@@ -106,6 +131,10 @@ class Fit:
         for steps, epochs in zip(o.schedule, o.epochs, strict=True):
             plan = dataclasses.replace(o.snn, epochs=epochs)
             last = self._stage(f"t{steps}", f"T={steps}", "stage", steps, plan, last)
+        if o.sparsity.epochs:
+            plan = dataclasses.replace(o.snn, epochs=o.sparsity.epochs)
+            steps = o.schedule[-1]
+            last = self._stage(f"t{steps}_sparse", f"T={steps}, few spikes", "stage", steps, plan, last, o.sparsity)
         if o.controls and o.schedule[-1] == 1:
             self._stage("converted_t1", "T=1 converted, not retrained", "control", 1, None, ann)
             plan = dataclasses.replace(o.snn, epochs=sum(o.epochs))
@@ -117,14 +146,16 @@ class Fit:
         return last.folder
 
     def _stage(
-        self, name: str, label: str, role: str, steps: int | None, plan: Plan | None, source: Checkpoint | None
-    ) -> Checkpoint:
+        self, name: str, label: str, role: str, steps: int | None, plan: Plan | None, source: Checkpoint | None,
+        sparsity: Sparsity | None = None,
+    ) -> Checkpoint:  # fmt: skip
         """Train (or only convert) one network, unless its checkpoint is there and came from the same inputs."""
         import torch
 
         folder = self.out / name
         decided_by = {
-            "recipe": dataclasses.asdict(self.options),
+            # A price on spikes decides its own stage alone: those before it stay when it is tried at another value.
+            "recipe": {**dataclasses.asdict(self.options), "sparsity": sparsity and dataclasses.asdict(sparsity)},
             "plan": plan and dataclasses.asdict(plan),
             "source": source and source.sha256,
             "stage": name,
@@ -137,14 +168,14 @@ class Fit:
         if done is None or done.facts.get("key") != key:
             torch.manual_seed(self.options.seed)
             net = self._initial(steps, source)
-            fitted = self._train(net, name, label, steps, plan, key)
+            fitted = self._train(net, name, label, Task(self.data, self.options, steps, sparsity, frozenset(net.neurons)), plan, key)
             facts = {
                 "family": "iir_snn",
                 "name": self.out.parent.name,
                 "recipe": json.loads(files.canonical_json(dataclasses.asdict(self.options))),
                 "steps": steps,
                 "key": key,
-                "row": self._row(net, label, role, steps, fitted),
+                "row": self._row(net, label, role, steps, fitted, sparse=sparsity is not None),
             }
             if self.fabric.is_global_zero:
                 # Beside the checkpoint, whose hash must be the same when the same training is done again.
@@ -167,19 +198,18 @@ class Fit:
             return net
         ann = build(self.options, self.data, spiking=False)
         ann.load_state_dict(source.state())
-        net = convert(ann.eval())
+        net = convert(ann.eval(), self.options.keep_norms)
         batch = normalise(for_steps(self.data.train_images[:512], steps), self.data)  # one batch of 512 (published code)
         set_thresholds(net, batch, steps, self.options.percentile)
         return net
 
-    def _train(self, net: Net, name: str, label: str, steps: int | None, plan: Plan | None, key: str) -> Fitted:
+    def _train(self, net: Net, name: str, label: str, task: Task, plan: Plan | None, key: str) -> Fitted:
         from edgekit.train import fit
 
         if plan is None:
             return Fitted(
-                score=self._accuracy(net, steps, "validation"), epoch=0, epochs_run=0, seconds=0.0, history=()
+                score=self._accuracy(net, task.steps, "validation"), epoch=0, epochs_run=0, seconds=0.0, history=()
             )
-        task = Task(self.data, self.options, steps)
         return fit(
             self.fabric, net, task, plan, seed=self.options.seed, state_folder=self.out / f"{name}.state",
             progress=self.progress, what=label, key=key,
@@ -199,14 +229,14 @@ class Fit:
                 right += int((logits.argmax(1).numpy() == labels[at : at + 200]).sum())
         return right / max(1, len(images))
 
-    def _row(self, net: Net, label: str, role: str, steps: int | None, fitted: Fitted) -> dict[str, Any]:
+    def _row(self, net: Net, label: str, role: str, steps: int | None, fitted: Fitted, sparse: bool) -> dict[str, Any]:
         rates, estimates = self._energy(net, steps)
         return {
             "label": label,
             "role": role,
             "steps": steps,
             "score": self._accuracy(net, steps, "test"),
-            "validation": fitted.score,
+            "validation": self._accuracy(net, steps, "validation") if sparse else fitted.score,
             "epochs": fitted.epochs_run,
             "spikes_per_neuron": rates,
             "estimates": estimates,
@@ -214,7 +244,7 @@ class Fit:
 
     def _energy(self, net: Net, steps: int | None) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """Spikes per neuron and inference, and the priced operation counts, over the first COUNTED test images."""
-        from edgekit.models._iir_snn_net import convert, to_spiking_net
+        from edgekit.models._iir_snn_net import convert, fused, to_spiking_net
 
         images = self.data.test_images[:COUNTED]
         if steps is None:
@@ -223,7 +253,7 @@ class Fit:
             rates: dict[str, float] = {}
         else:
             spikes = self._count_spikes(net, images, steps)
-            plain = to_spiking_net(net, self.data.pixel_offset, self.data.pixel_max)
+            plain = to_spiking_net(fused(net), self.data.pixel_offset, self.data.pixel_max)
             counts = count(plain, spikes, steps=steps)
             rates = {k: round(float(v.mean()), 6) for k, v in spikes.items()}
         prices = prices_of("horowitz45-fp32")

@@ -29,10 +29,13 @@ VGG: dict[str, tuple[tuple[int | str, ...], tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: its current comes from `source` (and a shortcut); neurons follow, then pooling or dropout."""
+    """One layer: its current comes from `source` (and a shortcut); neurons follow, then pooling or dropout.
+
+    or: no weights; it fires where any neuron of a 2x2 window fires (of the ANN, the largest of the window), without state.
+    """
 
     name: str
-    kind: Literal["conv", "dense"]
+    kind: Literal["conv", "dense", "or"]
     source: str
     out: int
     stride: int = 1
@@ -40,19 +43,37 @@ class Layer:
     pool: bool = False
     readout: bool = False
 
+    @property
+    def learns(self) -> bool:
+        """Whether it has threshold and leak of its own."""
+        return not self.readout and self.kind != "or"
+
 
 def vgg_layers(convs: Sequence[int | str], hidden: Sequence[int], classes: int) -> tuple[Layer, ...]:
-    """A chain of 3x3 convolutions with pooling, then dense layers; ValueError when the list makes no network."""
+    """A chain of 3x3 convolutions with pooling, then dense layers; ValueError when the list makes no network.
+
+    Behind a convolution: "A" is 2x2 average pooling, "O" 2x2 OR pooling, "S" lets the next convolution go in steps of 2.
+    """
     layers: list[Layer] = []
-    for item in convs:
-        if item == "A" and layers and not layers[-1].pool:
+    conv = stride = 1
+    for i, item in enumerate(convs):
+        follows = i > 0 and isinstance(convs[i - 1], int)
+        if item == "A" and follows:
             layers[-1] = Layer(**{**vars(layers[-1]), "pool": True})
+        elif item == "O" and follows:
+            layers.append(Layer(f"or{conv - 1}", "or", layers[-1].name, layers[-1].out))
+        elif item == "S" and follows:
+            stride = 2
         elif isinstance(item, int) and item > 0:
-            layers.append(Layer(f"conv{len(layers) + 1}", "conv", layers[-1].name if layers else INPUT, item))
+            layers.append(Layer(f"conv{conv}", "conv", layers[-1].name if layers else INPUT, item, stride))
+            conv, stride = conv + 1, 1
         else:
             raise ValueError(
-                f'layers takes channel counts, each followed by at most one "A" (2x2 pooling), found {item!r}'
+                'layers takes channel counts, each followed by at most one "A" (2x2 average pooling), "O" (2x2 OR pooling) '
+                f'or "S" (the next convolution in steps of 2), found {item!r}'
             )
+    if stride != 1:
+        raise ValueError('layers ends in "S", but no convolution follows that could go in steps of 2; use "A" or "O" there')
     for i, width in enumerate((*hidden, classes)):
         if width <= 0:
             raise ValueError(f"hidden takes positive widths, found {width}")
@@ -87,11 +108,15 @@ def resnet20_layers(classes: int) -> tuple[Layer, ...]:
 
 
 class Net(nn.Module):
-    """The network of `layers` for images of `shape` (C, H, W): with ReLU and batch norm, or spiking."""
+    """The network of `layers` for images of `shape` (C, H, W): with ReLU, or spiking; with batch norm, or biases in its place."""
 
-    def __init__(self, layers: tuple[Layer, ...], shape: tuple[int, int, int], dropout: float, spiking: bool) -> None:
+    def __init__(
+        self, layers: tuple[Layer, ...], shape: tuple[int, int, int], dropout: float, spiking: bool, norm: bool | None = None
+    ) -> None:
+        """norm: whether convolutions are followed by batch norm; None: those of the ANN are."""
         super().__init__()
         self.layers, self.shape, self.dropout, self.spiking = layers, shape, dropout, spiking
+        self.norm = not spiking if norm is None else norm
         self.weights, self.norms, self.shortcuts, self.neurons = (nn.ModuleDict() for _ in range(4))
         self.shapes: dict[str, tuple[int, ...]] = {}  # of the neurons of a layer
         outs: dict[str, tuple[int, ...]] = {INPUT: shape}  # what the next layer sees, after pooling
@@ -101,34 +126,30 @@ class Net(nn.Module):
 
     def _build(self, layer: Layer, outs: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
         source = outs[layer.source]
+        if layer.kind == "or":
+            return _halved(layer.source, source)
         if layer.kind == "dense":
             # Dense layers carry no bias (published code).
             self.weights[layer.name] = nn.Linear(math.prod(source), layer.out, bias=False)
             made: tuple[int, ...] = (layer.out,)
         else:
-            # The bias of a spiking convolution is the shift of the batch norm that was fused into it.
-            conv = nn.Conv2d(source[0], layer.out, 3, layer.stride, 1, bias=self.spiking)
+            # The bias of a convolution is the shift of the batch norm that was fused into it.
+            conv = nn.Conv2d(source[0], layer.out, 3, layer.stride, 1, bias=not self.norm)
             self.weights[layer.name] = conv
             made = (layer.out, *(math.ceil(n / layer.stride) for n in source[1:]))
-            if not self.spiking:
+            if self.norm:
                 self.norms[layer.name] = nn.BatchNorm2d(layer.out)
         if layer.shortcut and outs[layer.shortcut] != made:
             stride = outs[layer.shortcut][1] // made[1]
-            self.shortcuts[layer.name] = nn.Conv2d(outs[layer.shortcut][0], layer.out, 1, stride, bias=self.spiking)
-            if not self.spiking:
+            self.shortcuts[layer.name] = nn.Conv2d(outs[layer.shortcut][0], layer.out, 1, stride, bias=not self.norm)
+            if self.norm:
                 self.norms[f"{layer.name}_shortcut"] = nn.BatchNorm2d(layer.out)
-        if self.spiking and not layer.readout:
+        if self.spiking and layer.learns:
             self.neurons[layer.name] = Lif()
         return made
 
     def _pooled(self, layer: Layer, made: tuple[int, ...]) -> tuple[int, ...]:
-        if not layer.pool:
-            return made
-        if min(made[1:]) < 2:
-            raise ValueError(
-                f'pooling after {layer.name} would leave nothing of its {made[1]}x{made[2]} map; use fewer "A"'
-            )
-        return (made[0], made[1] // 2, made[2] // 2)
+        return _halved(layer.name, made) if layer.pool else made
 
     def current(self, layer: Layer, values: dict[str, Tensor]) -> Tensor:
         """What the layer's neurons receive, from the (pooled) outputs of its sources."""
@@ -140,7 +161,7 @@ class Net(nn.Module):
             short = values[layer.shortcut]
             if layer.name in self.shortcuts:
                 short = self.shortcuts[layer.name](short)
-                if not self.spiking:
+                if self.norm:
                     short = self.norms[f"{layer.name}_shortcut"](short)
             total = total + short
         return total
@@ -148,8 +169,8 @@ class Net(nn.Module):
     def forward(self, x: Tensor, steps: int = 1, watch: Callable[[str, Tensor, Tensor], None] | None = None) -> Tensor:
         """Images (N, C, H, W), or another for each step (N, steps, C, H, W), normalised -> logits (N, classes), summed.
 
-        `watch(layer, current, spikes)` sees every spiking layer at every step. Dropout draws one mask a sample and
-        layer, the same at all steps.
+        `watch(layer, current, spikes)` sees every spiking layer at every step; the current of OR pooling is the number of
+        spikes in a window. Dropout draws one mask a sample and layer, the same at all steps.
         """
         if not self.spiking:
             return self._forward_ann(x)
@@ -161,6 +182,11 @@ class Net(nn.Module):
         for t in range(steps):
             values: dict[str, Tensor] = {} if still else {INPUT: x[:, t]}
             for layer in self.layers:
+                if layer.kind == "or":
+                    values[layer.name] = any_of(values[layer.source])
+                    if watch:
+                        watch(layer.name, 4 * F.avg_pool2d(values[layer.source], 2), values[layer.name])
+                    continue
                 current = analog.get(layer.name)
                 current = self.current(layer, values) if current is None else current
                 if layer.readout:
@@ -176,6 +202,9 @@ class Net(nn.Module):
     def _forward_ann(self, x: Tensor) -> Tensor:
         values = {INPUT: x}
         for layer in self.layers:
+            if layer.kind == "or":
+                values[layer.name] = any_of(values[layer.source])
+                continue
             current = self.current(layer, values)
             values[layer.name] = current if layer.readout else self._after(layer, F.relu(current), {})
         return values[self.layers[-1].name]
@@ -190,9 +219,33 @@ class Net(nn.Module):
         return out * masks[layer.name]
 
 
-def convert(ann: Net) -> Net:
-    """A spiking network with the ANN's weights, batch norms fused: W * g/sqrt(var + eps), (b - mean) * g/sqrt(var + eps) + beta."""
+def any_of(x: Tensor) -> Tensor:
+    """The largest of each 2x2 window; of spikes, whether there is one."""
+    return F.max_pool2d(x, 2)
+
+
+def _halved(name: str, made: tuple[int, ...]) -> tuple[int, ...]:
+    if min(made[1:]) < 2:
+        raise ValueError(f'pooling after {name} would leave nothing of its {made[1]}x{made[2]} map; use fewer poolings')
+    return (made[0], made[1] // 2, made[2] // 2)
+
+
+def convert(ann: Net, norm: bool = False) -> Net:
+    """A spiking network with the ANN's weights; with its batch norms, or with them fused."""
+    if not norm:
+        return fused(ann)
+    snn = Net(ann.layers, ann.shape, ann.dropout, spiking=True, norm=True)
+    snn.load_state_dict(ann.state_dict(), strict=False)  # what it lacks are thresholds and leaks
+    return snn
+
+
+def fused(ann: Net) -> Net:
+    """The spiking network with batch norms fused: W * g/sqrt(var + eps), (b - mean) * g/sqrt(var + eps) + beta. Of a network that
+    spikes already, its thresholds and leaks stay."""
+    if ann.spiking and not ann.norm:
+        return ann
     snn = Net(ann.layers, ann.shape, ann.dropout, spiking=True)
+    snn.neurons.load_state_dict(ann.neurons.state_dict(), strict=ann.spiking)
     with torch.no_grad():
         for name, module in ann.weights.items():
             _fuse(module, dict(ann.norms.items()).get(name), snn.weights[name])
@@ -234,7 +287,10 @@ def set_thresholds(snn: Net, x: Tensor, steps: int, percentile: float) -> None:
 
 
 def to_spiking_net(snn: Net, pixel_offset: int, pixel_max: int) -> SpikingNet:
-    """The one-timestep network as plain arrays; the 1/4 of each average pool goes into the weights behind it."""
+    """The network as plain arrays, of several timesteps without its leaks; the 1/4 of each average pool goes into the weights behind it.
+
+    OR pooling is a population: depthwise weights of 1 over its window and a threshold of 1/2.
+    """
     pooled = {layer.name for layer in snn.layers if layer.pool}
 
     def synapse(source: str, kind: Literal["conv", "dense"], weight: np.ndarray, stride: int, padding: int) -> Synapse:
@@ -244,6 +300,11 @@ def to_spiking_net(snn: Net, pixel_offset: int, pixel_max: int) -> SpikingNet:
 
     populations = []
     for layer in snn.layers:
+        if layer.kind == "or":
+            ones = np.ones((layer.out, 1, 2, 2), np.float32)
+            window = Synapse(layer.source, "conv", ones, stride=(2, 2), groups=layer.out)
+            populations.append(Population(layer.name, snn.shapes[layer.name], (window,), np.zeros(layer.out, np.float32), 0.5))
+            continue
         module = snn.weights[layer.name]
         weight = _array(module.weight)
         synapses = [synapse(layer.source, layer.kind, weight, layer.stride, 1 if layer.kind == "conv" else 0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Network:
-    """Which network of the paper's table; `custom` takes `layers` (channels and "A" for 2x2 pooling) and `hidden`."""
+    """Which network of the paper's table; `custom` takes `layers` and `hidden`.
+
+    layers: channels of 3x3 convolutions; behind one of them, "A" (2x2 average pooling), "O" (2x2 OR pooling of spikes, where
+    one is enough) or "S" (the next convolution in steps of 2). "A" makes a map up to four times as dense in values that
+    are not 0, "O" nearly so with only ones, "S" leaves it as it is.
+    """
 
     name: Literal["digits", "vgg5", "vgg9", "vgg16", "resnet20", "custom"] = "digits"
     layers: tuple[int | str, ...] = ()
@@ -48,6 +54,26 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Sparsity:
+    """One more stage behind the last T, with a price on spikes: fewer spikes, less work for what is driven by them.
+
+    The loss gets  weight * mean over layers of max(0, r - rate) / rate,  r the layer's spikes per neuron and timestep.
+    """
+
+    rate: float = 0.08
+    weight: float = 1.0
+    epochs: int = 0  # 0: no such stage
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < 1:
+            raise ValueError(f"rate is spikes per neuron and timestep, between 0 and 1, found {self.rate}")
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"weight must be above 0, found {self.weight}")
+        if self.epochs < 0:
+            raise ValueError(f"epochs must be 0 (no such stage) or more, found {self.epochs}")
+
+
+@dataclass(frozen=True)
 class Options:
     """A recipe of this family. `snn.epochs` is for each stage unless stage_epochs gives one number a stage."""
 
@@ -55,9 +81,11 @@ class Options:
     snn: Plan
     network: Network = field(default_factory=Network)
     data: Data = field(default_factory=Data)
+    sparsity: Sparsity = field(default_factory=Sparsity)
     schedule: tuple[int, ...] = (5, 4, 3, 2, 1)
     stage_epochs: tuple[int, ...] = ()
     percentile: float = 90.0  # of the layer's current, for the first thresholds
+    keep_norms: bool = False  # batch norms stay while spiking networks are trained, and are fused only where one is deployed
     controls: bool = True  # also: conversion only at T=1, and T=1 trained directly for the same number of epochs
     seed: int = 0
 
@@ -115,12 +143,12 @@ def _layers(network: Network, classes: int) -> tuple[Layer, ...]:
 
 
 def build(options: Options, data: Images, spiking: bool) -> Net:
-    """The network for these images; EdgekitError when the recipe's layers make none."""
+    """The network for these images, as it is trained; EdgekitError when the recipe's layers make none."""
     from edgekit.models._iir_snn_net import Net
 
     try:
         c, h, w = data.test_images.shape[-3:]
-        return Net(_layers(options.network, data.classes), (c, h, w), options.network.dropout, spiking)
+        return Net(_layers(options.network, data.classes), (c, h, w), options.network.dropout, spiking, not spiking or options.keep_norms)
     except ValueError as error:
         raise EdgekitError(f"network: {error}") from None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgekit import stepped_net
 from edgekit.bundle import Allowed, Golden, GoldenNote, Model
 from edgekit.checkpoint import Checkpoint, open_checkpoint
 from edgekit.errors import EdgekitError
@@ -17,6 +18,7 @@ from edgekit.parts import Arrays, Family, Score, Trained
 from edgekit.program import Feed, Join, Phase, Program, State, Stream, once, value
 from edgekit.signature import Signature, Tensor
 from edgekit.spiking_net import SpikingNet
+from edgekit.stepped_net import FloatNeuron, SteppedNet
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +84,8 @@ class _TrainedNet(Trained):
     """A spiking checkpoint of any T as the exporters see it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        from edgekit.models._iir_snn_net import fused
+
         facts = checkpoint.facts
         if facts["steps"] is None:
             raise EdgekitError(
@@ -90,9 +94,9 @@ class _TrainedNet(Trained):
         self.checkpoint, self.steps = checkpoint, int(facts["steps"])
         self.options = options_of(facts["recipe"])
         self.data = images_of(self.options)
-        self.net = build(self.options, self.data, spiking=True)
-        self.net.load_state_dict(checkpoint.state())
-        self.net.eval()
+        trained = build(self.options, self.data, spiking=True)
+        trained.load_state_dict(checkpoint.state())
+        self.net = fused(trained.eval()).eval()
         self.images, _ = test_set(self.options, self.steps)
         self.streams = self.images.ndim == 5  # (N, T, C, H, W): another input at each step
         self.name, self.sha256 = str(facts["name"]), checkpoint.sha256
@@ -126,6 +130,18 @@ class _TrainedNet(Trained):
             raise EdgekitError(f"'{self.name}' has {self.steps} timesteps; formats nir and lava take one-timestep networks")
         return to_spiking_net(self.net, self.data.pixel_offset, self.data.pixel_max)
 
+    def stepped_net(self) -> SteppedNet:
+        from edgekit.models._iir_snn_net import leak_of, threshold_of, to_spiking_net
+
+        net = to_spiking_net(self.net, self.data.pixel_offset, self.data.pixel_max)
+        neurons = {
+            # OR pooling forgets: it fires where its window fires now.
+            p.name: FloatNeuron(threshold_of(self.net, p.name), leak_of(self.net, p.name)) if p.name in self.net.neurons else FloatNeuron(0.5, 0.0)
+            for p in net.populations
+            if p.spiking
+        }
+        return stepped_net.quantise(net, neurons)
+
     def goldens(self) -> list[Golden]:
         neurons = self.steps * sum(int(np.prod(self.net.shapes[name])) for name in self.probes["main"])
         count = max(4, min(64, GOLDEN_VALUES // neurons))
@@ -145,6 +161,10 @@ class _TrainedNet(Trained):
         membranes: dict[str, torch.Tensor] = {}
 
         def watch(layer: str, current: torch.Tensor, out: torch.Tensor) -> None:
+            if layer not in self.net.neurons:  # OR pooling counts spikes: nothing is near
+                probes[layer].append(out.numpy().astype(np.uint8))
+                far[layer].append(np.ones_like(out.numpy()))
+                return
             threshold = threshold_of(self.net, layer)
             u = current if layer not in membranes else leak_of(self.net, layer) * membranes[layer] + current
             membranes[layer] = u - threshold * out
@@ -182,7 +202,7 @@ def describe(net: Any, classes: int, steps: int, streams: bool, meaning: str) ->
     if steps == 1 and not streams:
         return plain, plain, once(("image",), ("logits",))
     shapes: dict[str, tuple[int | str, ...]] = {
-        f"u_{layer.name}": ("batch", *net.shapes[layer.name]) for layer in net.layers if not layer.readout
+        f"u_{layer.name}": ("batch", *net.shapes[layer.name]) for layer in net.layers if layer.learns
     }
     shapes["logits"] = ("batch", classes)
     graph = Signature(

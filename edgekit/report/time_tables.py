@@ -43,20 +43,22 @@ def verdict_cell(m: Measurement) -> Cell:
 def times(run: Run) -> Table:
     """A row per bundle, runtime and number of threads, for one inference at a time."""
     found = _single(run)
+    events = "; events: of a camera, in a packet, in the mean" if any(m.load.events_per_s for _, m in found) else ""
     device = "; ".join(dict.fromkeys(m.device for _, m in found))
-    return Table(
+    made = Table(
         title="Time and memory",
         kind="measured",
         columns=(
             *WHO, Column("p50 ms"), Column("95 % between"), Column("min ms", wide=True), Column("n"), Column("dropped %", wide=True),
             Column("undisturbed p50", wide=True), Column("verdict", is_text=True), Column("peak MB"), Column("load ms", wide=True),
-            Column("first ms", wide=True),
+            Column("first ms", wide=True), Column("events"), Column("10^6 events/s"),
         ),
         rows=tuple(_time_row(b, m) for b, m in found),
         caption="one inference at a time; 1 = one thread, pinned to one core; p50: median over processes of each one's p50, then its interval "
-        f"between processes; memory of the whole process; {device}",
+        f"between processes; memory of the whole process{events}; {device}",
         details=_overhead(found),
     )  # fmt: skip
+    return without_empty(made, ("events", "10^6 events/s"))
 
 
 def _overhead(found: list[tuple[BundleRow, Measurement]]) -> str:
@@ -73,6 +75,7 @@ def _time_row(b: BundleRow, m: Measurement) -> tuple[Cell, ...]:
         *_who(b, m), ms[0], numbers.interval(m.latency_p50_low_ms, m.latency_p50_high_ms), ms[1], f"{m.samples:,}",
         NONE if dropped is None else f"{dropped:.1f}", Cell(significant(m.latency_undisturbed_p50_ms), tone), verdict_cell(m),
         NONE if m.memory_peak_mb is None else f"{m.memory_peak_mb:,.0f}", significant(m.load_ms), significant(m.first_run_ms),
+        significant(m.load.events_per_query), significant(None if m.load.events_per_s is None else m.load.events_per_s / 1e6),
     )  # fmt: skip
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,34 @@ import numpy as np
 from edgekit.bundle import Bundle
 from edgekit.errors import EdgekitError
 from edgekit.parts import Arrays, Session
+from edgekit.program import Stream
+from edgekit.stream import cut, run_pieces
 
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "float16", "float32", "float64")  # edgekit_dtype, in its order
 
 
 class _Options(ctypes.Structure):
     _fields_ = (("engine", ctypes.c_char_p), ("library", ctypes.c_char_p), ("task", ctypes.c_char_p), ("digest", ctypes.c_char_p),
-                ("threads", ctypes.c_int), ("probes", ctypes.c_int))  # fmt: skip
+                ("threads", ctypes.c_int), ("probes", ctypes.c_int), ("layers", ctypes.c_int))  # fmt: skip
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_char_p), ("way", ctypes.c_char_p), ("microseconds", ctypes.c_double),
+                *((n, ctypes.c_uint64) for n in ("inputs", "events", "spikes", "products", "break_even")))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """What the last run did in one layer; edgekit.hpp says more."""
+
+    name: str
+    way: str  # events, dense, any, plain
+    time_us: float
+    inputs: int
+    events: int
+    spikes: int
+    products: int
+    break_even: int
 
 
 class _Tensor(ctypes.Structure):
@@ -36,6 +58,13 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.edgekit_free.argtypes = (handle,)
     library.edgekit_free.restype = None
     library.edgekit_run.argtypes = (handle, tensors, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64))
+    library.edgekit_begin.argtypes = library.edgekit_run.argtypes
+    library.edgekit_push.argtypes = (handle, tensors, ctypes.c_size_t)
+    library.edgekit_push_events.argtypes = (handle, ctypes.c_void_p, ctypes.c_size_t)
+    library.edgekit_close.argtypes = (handle,)
+    library.edgekit_layer_count.argtypes = (handle,)
+    library.edgekit_layer_count.restype = ctypes.c_size_t
+    library.edgekit_layer_at.argtypes = (handle, ctypes.c_size_t, ctypes.POINTER(_Layer))
     library.edgekit_answer_count.argtypes = (handle,)
     library.edgekit_answer_count.restype = ctypes.c_size_t
     library.edgekit_answer.argtypes = (handle, ctypes.c_size_t, tensors)
@@ -47,6 +76,7 @@ class CSession(Session):
 
     def __init__(self, library: ctypes.CDLL, handle: ctypes.c_void_p, bundle: Bundle) -> None:
         self._library, self._handle, self._signature = library, handle, bundle.manifest.signature
+        self._stream = bundle.manifest.program.stream
 
     def run(self, inputs: Arrays, seed: int | None = None) -> dict[str, np.ndarray]:
         self._signature.check_inputs(inputs)
@@ -55,16 +85,86 @@ class CSession(Session):
         return self._answers()
 
     def bind(self, inputs: Arrays) -> Callable[[], None]:
-        """Times hold the call into the library and nothing of numpy."""
+        """Times hold the call into the library and nothing of numpy; of a stream, one push of one chunk, as events where the network takes them."""
         self._signature.check_inputs(inputs)
+        if self._stream is not None:
+            feeds = self._stream.feeds
+            self.begin({n: v for n, v in inputs.items() if n not in feeds})
+            inputs = {n: cut(inputs[n], f.axis, 0, f.hop or 1) for n, f in feeds.items()}
+            if self._takes_events():
+                return self.bind_events(events_of(next(iter(inputs.values()))))
         kept = [np.ascontiguousarray(v) for v in inputs.values()]
-        tensors, count, run, handle = _tensors(inputs, kept), len(kept), self._library.edgekit_run, self._handle
+        tensors, count, library, handle = _tensors(inputs, kept), len(kept), self._library, self._handle
+        call = library.edgekit_run if self._stream is None else library.edgekit_push
+        rest = (None,) if self._stream is None else ()
 
         def once(_kept: list[np.ndarray] = kept) -> None:
-            if run(handle, tensors, count, None):
+            if call(handle, tensors, count, *rest):
                 raise EdgekitError(_last(self._library))
 
         return once
+
+    def begin(self, inputs: Arrays, seed: int | None = None) -> None:
+        kept = [np.ascontiguousarray(v) for v in inputs.values()]
+        given = None if seed is None else ctypes.byref(ctypes.c_uint64(seed))
+        self._told(self._library.edgekit_begin(self._handle, _tensors(inputs, kept), len(kept), given))
+
+    def push(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        kept = [np.ascontiguousarray(v) for v in inputs.values()]
+        self._told(self._library.edgekit_push(self._handle, _tensors(inputs, kept), len(kept)))
+        return self._answers()
+
+    def push_events(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """One chunk of a stream of camera frames, as events: uint32 (n,), each a place of the frame, (channel * height + y) *
+        width + x. The answer is that of the frame which holds how often each place came, 255 at most."""
+        kept = np.ascontiguousarray(places, np.uint32)
+        self._told(self._library.edgekit_push_events(self._handle, kept.ctypes.data, len(kept)))
+        return self._answers()
+
+    def _takes_events(self) -> bool:
+        try:
+            self.push_events(np.array([], np.uint32))
+        except EdgekitError:
+            return False
+        return True
+
+    def bind_events(self, places: np.ndarray) -> Callable[[], None]:
+        """push_events of the same events, without taking the answer: what is timed."""
+        kept = np.ascontiguousarray(places, np.uint32)
+        push, handle, data, count = self._library.edgekit_push_events, self._handle, kept.ctypes.data, len(kept)
+
+        def once(_kept: np.ndarray = kept) -> None:
+            if push(handle, data, count):
+                raise EdgekitError(_last(self._library))
+
+        once.events = count  # type: ignore[attr-defined]
+        return once
+
+    def layers(self) -> list[LayerTime]:
+        """Of the last run, where the session was opened with layers."""
+        found = []
+        for i in range(self._library.edgekit_layer_count(self._handle)):
+            at = _Layer()
+            self._told(self._library.edgekit_layer_at(self._handle, i, ctypes.byref(at)))
+            found.append(LayerTime(at.name.decode(), at.way.decode(), at.microseconds, at.inputs, at.events, at.spikes, at.products, at.break_even))
+        return found
+
+    def close(self) -> dict[str, np.ndarray]:
+        self._told(self._library.edgekit_close(self._handle))
+        return self._answers()
+
+    def run_pieces(self, inputs: Arrays, sizes: Sequence[int], seed: int | None = None) -> dict[str, np.ndarray]:
+        self._signature.check_inputs(inputs)
+        return run_pieces(self, self._need_stream(), inputs, sizes, seed)
+
+    def _need_stream(self) -> Stream:
+        if self._stream is None:
+            raise EdgekitError("this bundle is no stream: give it whole inputs")
+        return self._stream
+
+    def _told(self, failed: int) -> None:
+        if failed:
+            raise EdgekitError(_last(self._library))
 
     def _call(self, tensors: ctypes.Array[_Tensor], count: int, seed: int | None) -> None:
         if self._library.edgekit_run(self._handle, tensors, count, None if seed is None else ctypes.byref(ctypes.c_uint64(seed))):
@@ -83,11 +183,17 @@ class CSession(Session):
         return found
 
 
+def events_of(frame: np.ndarray) -> np.ndarray:
+    """uint32 (n,): the places of one frame of counts, each as often as it counts, as push_events takes them."""
+    counts = frame.ravel()
+    return np.repeat(np.arange(counts.size, dtype=np.uint32), counts)
+
+
 @contextmanager
-def opened(library: Path, bundle: Bundle, engine: str, threads: int, probes: bool) -> Iterator[CSession]:
+def opened(library: Path, bundle: Bundle, engine: str, threads: int, probes: bool, layers: bool = False) -> Iterator[CSession]:
     """A session on one of the library's engines. EdgekitError with the library's own sentence."""
     loaded, handle = _loaded(library), ctypes.c_void_p()
-    options = _Options(engine.encode(), None, bundle.task.encode() or None, bundle.sha256.encode(), threads, int(probes))
+    options = _Options(engine.encode(), None, bundle.task.encode() or None, bundle.sha256.encode(), threads, int(probes), int(layers))
     if loaded.edgekit_open(str(bundle.folder.absolute()).encode(), ctypes.byref(options), ctypes.byref(handle)):
         raise EdgekitError(_last(loaded))
     try:

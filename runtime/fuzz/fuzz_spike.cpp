@@ -16,6 +16,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const spike::Population& p = net->populations[i];
     EXPECT(p.spiking == (i + 1 < net->populations.size()) && !p.synapses.empty() && p.size.count() > 0);
     EXPECT(p.bias.size() == static_cast<std::size_t>(p.size.channels));
+    EXPECT(net->stepped == !p.thresholds.empty() || !p.spiking);
+    EXPECT(!p.membrane || (p.spiking && p.leak != 0 && p.thresholds.size() == p.bias.size()));
     for (const spike::Synapse& s : p.synapses) {
       EXPECT(s.source >= spike::kInput && s.source < static_cast<int>(i) && s.outputs == p.size.channels);
       EXPECT(spike::pooled(net->size_of(s.source), s).channels == s.per_group * s.groups);

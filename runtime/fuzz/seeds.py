@@ -99,8 +99,8 @@ def wav(kind: int, channels: int, bits: int, data: bytes, extra: bytes = b"") ->
     return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
 
 
-def spiking() -> bytes:
-    """A strided convolution, pooled synapses from two sources, and a dense read-out."""
+def spiking(stepped: bool = False) -> bytes:
+    """A strided convolution, pooled synapses from two sources, and a dense read-out; with membranes, or without."""
     rng = np.random.default_rng(1)
 
     def population(name: str, shape: list[int], threshold: int | None, *synapses: dict[str, Any]) -> dict[str, Any]:
@@ -113,10 +113,12 @@ def spiking() -> bytes:
         population("a", [3, 2, 2], 9, synapse("input", stride=2, padding=1)),
         population("b", [2, 2, 2], 1, synapse("a", padding=1), synapse("input", pool=2, padding=1)),
         population("out", [3], None, synapse("b", "dense")),
-    ]}  # fmt: skip
+    ], "neurons": {"a": {"leak": 3000, "reset": "soft"}, "b": {"leak": 0, "reset": "hard"}} if stepped else {}}  # fmt: skip
     weights = {"a/0": (3, 2, 3, 3), "b/0": (2, 3, 3, 3), "b/1": (2, 2, 3, 3), "out/0": (3, 8)}
     arrays = {f"{n}/weight": rng.integers(-9, 9, shape).astype(np.int8) for n, shape in weights.items()}
     arrays |= {f"{name}/bias": np.arange(channels, dtype=np.int32) for name, channels in (("a", 3), ("b", 2), ("out", 3))}
+    if stepped:
+        arrays |= {"a/threshold": np.array([5, 6, 7], np.int32), "b/threshold": np.array([1, -2], np.int32)}
     return save(arrays, metadata={"spiking_net": json.dumps(head)})
 
 
@@ -139,7 +141,8 @@ def made_here() -> dict[str, dict[str, bytes]]:
                 "float": wav(3, 1, 32, rng.normal(size=8).astype("<f4").tobytes()), "pcm32": wav(1, 1, 32, bytes(range(16))),
                 "extensible": wav(0xFFFE, 1, 16, sound.tobytes(), struct.pack("<HHIH14x", 22, 16, 4, 1)),
                 "cut": wav(1, 1, 16, sound.tobytes())[:-7]},
-        "spike": {"net": spiking(), "wrong": spiking().replace(b'stride\\": [2, 2]', b'stride\\": [1, 2]', 1), "cut": spiking()[:-9]},
+        "spike": {"net": spiking(), "wrong": spiking().replace(b'stride\\": [2, 2]', b'stride\\": [1, 2]', 1), "cut": spiking()[:-9],
+                  "steps": spiking(True)},
         "voice": {"good": save({"voice": np.ones((1, 4), np.float32)}, metadata=checkpoint),
                   "other": save({"voice": np.ones((1, 4), np.float32)}, metadata={"edgekit_voice_of": "ffff"}),
                   "more": save({"voice": np.ones((1, 4), np.float32), "x": np.ones(1, np.uint8)}, metadata=checkpoint)},

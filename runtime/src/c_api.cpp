@@ -8,6 +8,7 @@
 
 struct edgekit_session {
   edgekit::Session session;
+  std::vector<edgekit::LayerTime> layers;
 };
 
 namespace {
@@ -77,9 +78,10 @@ int edgekit_open(const char* bundle, const edgekit_options* given, edgekit_sessi
     options.library = wanted.library ? wanted.library : "";
     options.threads = wanted.threads;
     options.probes = wanted.probes != 0;
+    options.layers = wanted.layers != 0;
     auto made = edgekit::Session::open(*opened, options);
     if (!made) return told(made.status());
-    *session = new edgekit_session{std::move(*made)};
+    *session = new edgekit_session{std::move(*made), {}};
     return 0;
   });
 }
@@ -113,6 +115,13 @@ int edgekit_push(edgekit_session* session, const edgekit_tensor* inputs, size_t 
   });
 }
 
+int edgekit_push_events(edgekit_session* session, const uint32_t* places, size_t count) {
+  return guarded([&] {
+    if (!session || (count && !places)) return told(edgekit::Status("no session or no events were given"));
+    return told(session->session.push_events(places, count));
+  });
+}
+
 int edgekit_close(edgekit_session* session) {
   return guarded([&] { return told(session ? session->session.close() : edgekit::Status("no session was given")); });
 }
@@ -135,4 +144,19 @@ int edgekit_answer_named(const edgekit_session* session, const char* name, edgek
     give(at->first, at->second, answer);
     return 0;
   });
+}
+
+size_t edgekit_layer_count(edgekit_session* session) {
+  const int failed = guarded([&] {
+    if (session) session->layers = session->session.layers();
+    return 0;
+  });
+  return session && !failed ? session->layers.size() : 0;
+}
+
+int edgekit_layer_at(const edgekit_session* session, size_t index, edgekit_layer* layer) {
+  if (!session || !layer || index >= session->layers.size()) return told(edgekit::Status("there is no such layer"));
+  const edgekit::LayerTime& from = session->layers[index];
+  *layer = {from.name.c_str(), from.way.c_str(), from.microseconds, from.inputs, from.events, from.spikes, from.products, from.break_even};
+  return 0;
 }

@@ -25,6 +25,9 @@ class Graph {
  public:
   virtual ~Graph() = default;
   virtual Result<std::unique_ptr<Binding>> bind(const std::vector<Bound>& inputs, const std::vector<Bound>& outputs) = 0;
+  // The next run of either kind reads these events in place of its image (edgekit.hpp, Session::push_events).
+  virtual Status take_events(const std::uint32_t*, std::size_t) { return Status("this engine takes no events; spike does"); }
+  virtual std::vector<LayerTime> layers() const { return {}; }  // of the last run, where it was opened with Options::layers
   // Run once; the engine decides the sizes of the outputs, probes among them.
   virtual Status run(const std::vector<Bound>& inputs, Tensors* outputs) = 0;
 };

@@ -210,19 +210,51 @@ Status Execution::push(const Inputs& inputs) {
   return append_chunks(true);
 }
 
+Status Execution::push_events(const std::uint32_t* places, std::size_t count) {
+  const auto& stream = bundle_->program.stream;
+  if (!stream || stream->feeds.size() != 1 || stream->phases.size() != 1 || stream->feeds.begin()->second.window) {
+    return Status("'" + bundle_->name + "' is no stream of single frames through one graph, so it takes no events");
+  }
+  const auto& [name, feed] = *stream->feeds.begin();
+  if (!begun_) {
+    if (Status s = begin({}, bundle_->program.seed); !s) return s;
+  }
+  if (!laid_) {
+    Inputs none;  // of one sample and no frame: as many sizes as there are
+    for (const Port& port : bundle_->inputs) {
+      if (port.name != name) continue;
+      TensorView& view = none[name];
+      view.dtype = port.dtype;
+      for (const Dim& dim : port.shape) view.shape.push_back(dim.name.empty() ? dim.size : 1);
+      if (static_cast<std::size_t>(feed.axis) < view.shape.size()) view.shape[static_cast<std::size_t>(feed.axis)] = 0;
+    }
+    if (Status s = start_stream(none); !s) return s;
+  }
+  if (Status s = graphs_.at(stream->phases.front().graph)->take_events(places, count); !s) return s;
+  forget_answers();
+  if (Status s = run_chunk(); !s) return s;
+  return gather_answers(true);
+}
+
+void Execution::forget_answers() {
+  for (auto& [name, gathered] : gathered_) {
+    (void)name;
+    gathered.clear();
+  }
+  for (const Port& port : bundle_->outputs) {  // those come when the stream is closed
+    const auto join = bundle_->program.stream->joins.find(port.name);
+    if (join == bundle_->program.stream->joins.end() || join->second.how == Join::How::kLast) answers_.erase(port.name);
+  }
+}
+
 // Run every chunk that is whole and answer with what they gave; `anew` starts the answers afresh.
 Status Execution::append_chunks(bool anew) {
-  if (anew) {
-    for (auto& [name, gathered] : gathered_) {
-      (void)name;
-      gathered.clear();
-    }
-    for (const Port& port : bundle_->outputs) {  // those come when the stream is closed
-      const auto join = bundle_->program.stream->joins.find(port.name);
-      if (join == bundle_->program.stream->joins.end() || join->second.how == Join::How::kLast) answers_.erase(port.name);
-    }
-  }
+  if (anew) forget_answers();
   if (Status s = run_chunks(); !s) return s;
+  return gather_answers(anew);
+}
+
+Status Execution::gather_answers(bool anew) {
   for (auto& [name, gathered] : gathered_) {
     const Slot* slot = layout_->env->find(name);
     if (!slot) return Status("the program joins '" + name + "', which is never written");
@@ -234,7 +266,6 @@ Status Execution::append_chunks(bool anew) {
 }
 
 Status Execution::run_chunks() {
-  const Stream& stream = *bundle_->program.stream;
   Environment& env = *layout_->env;
   while (true) {
     for (const auto& [name, queue] : queues_) {
@@ -242,17 +273,23 @@ Status Execution::run_chunks() {
       if (!queue.ready()) return {};
     }
     for (auto& [name, queue] : queues_) queue.take(&env.find(name)->value());
-    for (const auto& phase : layout_->inner) {
-      if (Status s = phase->run(chunk_); !s) return s;
-    }
-    for (auto& [name, gathered] : gathered_) {
-      if (stream.joins.at(name).how == Join::How::kLast) continue;
-      const Slot* slot = env.find(name);
-      if (!slot) return Status("the program joins '" + name + "', which is never written");
-      if (Status s = gathered.add(name, slot->value()); !s) return s;
-    }
-    ++chunk_;
+    if (Status s = run_chunk(); !s) return s;
   }
+}
+
+Status Execution::run_chunk() {
+  const Stream& stream = *bundle_->program.stream;
+  for (const auto& phase : layout_->inner) {
+    if (Status s = phase->run(chunk_); !s) return s;
+  }
+  for (auto& [name, gathered] : gathered_) {
+    if (stream.joins.at(name).how == Join::How::kLast) continue;
+    const Slot* slot = layout_->env->find(name);
+    if (!slot) return Status("the program joins '" + name + "', which is never written");
+    if (Status s = gathered.add(name, slot->value()); !s) return s;
+  }
+  ++chunk_;
+  return {};
 }
 
 Status Execution::close() {
@@ -331,6 +368,16 @@ std::uint64_t Execution::steps() const {
     for (const auto& phase : *phases) total += phase->steps();
   }
   return total;
+}
+
+std::vector<LayerTime> Execution::layers() const {
+  std::vector<LayerTime> all;
+  if (!options_.layers) return all;
+  for (const auto& [name, graph] : graphs_) {
+    (void)name;
+    for (LayerTime& layer : graph->layers()) all.push_back(std::move(layer));
+  }
+  return all;
 }
 
 }  // namespace edgekit

@@ -15,9 +15,11 @@ class Execution {
   Status run(const Inputs& inputs, std::uint64_t seed);
   Status begin(const Inputs& inputs, std::uint64_t seed);
   Status push(const Inputs& inputs);
+  Status push_events(const std::uint32_t* places, std::size_t count);
   Status close();
   const Tensors& answers() const { return answers_; }
   std::uint64_t steps() const;
+  std::vector<LayerTime> layers() const;
 
  private:
   // Buffers and bound phases for one combination of free sizes.
@@ -32,7 +34,10 @@ class Execution {
   Status make_phases(const std::vector<Phase>& phases, std::vector<std::unique_ptr<PhaseRun>>* made);
   Status start_stream(const Inputs& inputs);
   Status run_chunks();
+  Status run_chunk();
   Status append_chunks(bool anew);
+  void forget_answers();
+  Status gather_answers(bool anew);
   void append_probes(bool anew);
   Status answer_outputs(bool joined_too);
 

@@ -64,10 +64,14 @@ Status Session::begin(const Inputs& inputs, std::uint64_t seed) {
 Status Session::push(const Inputs& inputs) {
   return guarded([&] { return execution_->push(inputs); });
 }
+Status Session::push_events(const std::uint32_t* places, std::size_t count) {
+  return guarded([&] { return execution_->push_events(places, count); });
+}
 Status Session::close() {
   return guarded([&] { return execution_->close(); });
 }
 const Tensors& Session::answers() const { return execution_->answers(); }
+std::vector<LayerTime> Session::layers() const { return execution_->layers(); }
 std::uint64_t Session::steps() const { return execution_->steps(); }
 
 }  // namespace edgekit

@@ -88,9 +88,30 @@ Network network() {
   return net;
 }
 
-// By the definition, with nothing shared: values [channels][height][width] of each population.
-std::vector<std::vector<std::int64_t>> defined(const Network& net, const std::vector<std::uint8_t>& image) {
-  std::vector<std::vector<std::int64_t>> values;
+// The same with membranes, some of which forget all at once.
+Network stepped() {
+  Network net = network();
+  net.stepped = true;
+  net.offset = 0;
+  for (Population& p : net.populations) {
+    if (!p.spiking) continue;
+    p.leak = one_of({0, 4096, 3000, 1234, -2048});
+    p.hard = pick(0, 1) == 1;
+    p.membrane = p.leak != 0;
+    for (std::int32_t& bias : p.bias) {
+      p.thresholds.push_back(pick(-200, 2000));
+      if (!p.membrane) bias -= p.thresholds.back();
+    }
+    p.threshold = 0;
+  }
+  return net;
+}
+
+using Values = std::vector<std::vector<std::int64_t>>;
+
+// By the definition, with nothing shared: values [channels][height][width] of each population. membranes: of a stepped network.
+Values defined(const Network& net, const std::vector<std::uint8_t>& image, Values* membranes = nullptr) {
+  Values values;
   for (const Population& p : net.populations) {
     std::vector<std::int64_t> sums(p.size.count());
     for (const Synapse& s : p.synapses) {
@@ -124,7 +145,15 @@ std::vector<std::vector<std::int64_t>> defined(const Network& net, const std::ve
     }
     for (std::size_t i = 0; i < sums.size(); ++i) {
       sums[i] += p.bias[i / p.size.places()];
-      if (p.spiking) sums[i] = sums[i] > p.threshold;
+      if (p.membrane) {
+        std::int64_t& u = (*membranes)[values.size()][i];
+        const std::int64_t theta = p.thresholds[i / p.size.places()];
+        u = std::clamp(u * p.leak / kLeakOne + sums[i], -std::int64_t{kMembrane}, std::int64_t{kMembrane});  // C++ divides towards zero
+        sums[i] = u > theta;
+        if (sums[i]) u = p.hard ? 0 : u - theta;
+      } else if (p.spiking) {
+        sums[i] = sums[i] > p.threshold;
+      }
     }
     values.push_back(std::move(sums));
   }
@@ -155,6 +184,97 @@ void same_integers(const Network& net) {
         for (std::size_t n = 0; n < logits.size(); ++n) CHECK(logits[n] == static_cast<float>(static_cast<double>(expected[i].back()[n]) * net.readout_scale));
       }
     }
+  }
+}
+
+// Steps on images, on an image again, and on packets that hold the same, with one thread and with two.
+void same_steps(const Network& net) {
+  constexpr int kSteps = 5;
+  std::vector<std::vector<std::uint8_t>> images(kSteps, std::vector<std::uint8_t>(net.input.count()));
+  for (int t = 0; t < kSteps; ++t) {
+    for (auto& byte : images[static_cast<std::size_t>(t)]) byte = static_cast<std::uint8_t>(t == 3 ? dice() : dice() % 8 ? 0 : dice() % 4);
+  }
+  images[1] = images[0];
+  images[4].assign(net.input.count(), 255);
+  Values rest, membranes;
+  for (const Population& p : net.populations) rest.emplace_back(p.size.count());
+  membranes = rest;
+  std::vector<Values> expected;
+  for (const auto& image : images) expected.push_back(defined(net, image, &membranes));
+  const std::size_t outputs = net.populations.back().size.count();
+  for (const Kernels* kernels : usable_kernels()) {
+    for (int way = 0; way < 12; ++way) {
+      Settings settings;
+      settings.kernels = kernels;
+      settings.only_events = way % 3 == 1;
+      settings.only_dense = way % 3 == 2;
+      settings.threads = way % 6 < 3 ? 1 : 2;
+      Machine machine(net, settings);
+      const bool packets = way >= 6 && machine.takes_packets();
+      std::vector<std::vector<std::int32_t>> memory;
+      for (const Population& p : net.populations) memory.emplace_back(p.membrane ? p.size.places() * p.padded() : 0);
+      std::vector<float> logits(outputs), wanted(outputs);
+      for (std::size_t t = 0; t < images.size(); ++t) {
+        Membranes now;
+        for (auto& values : memory) {
+          now.before.push_back(values.data());
+          now.after.push_back(values.data());
+        }
+        now.logits = logits.data();
+        std::vector<std::uint32_t> places;
+        for (std::size_t i = 0; i < images[t].size(); ++i) places.insert(places.end(), images[t][i] + (images[t][i] == 255 ? 9u : 0u), static_cast<std::uint32_t>(i));
+        std::shuffle(places.begin(), places.end(), dice);
+        if (packets) {
+          machine.run(Packet{places.data(), places.size()}, logits.data(), now);
+        } else {
+          machine.run(images[t].data(), logits.data(), &now);
+        }
+        for (std::size_t p = 0; p + 1 < net.populations.size(); ++p) {
+          std::vector<std::uint8_t> spikes(net.populations[p].size.count());
+          machine.spikes(p, spikes.data());
+          for (std::size_t n = 0; n < spikes.size(); ++n) CHECK(spikes[n] == expected[t][p][n]);
+        }
+        for (std::size_t n = 0; n < outputs; ++n) {
+          wanted[n] += static_cast<float>(static_cast<double>(expected[t].back()[n]) * net.readout_scale);
+          CHECK(logits[n] == wanted[n]);
+        }
+      }
+    }
+  }
+}
+
+// OR pooling: depthwise, one spike is enough, over windows that overlap, reach over the border or leave a row out.
+void any_of_a_window() {
+  for (int i = 0; i < 12; ++i) {
+    Network net;
+    net.input = {2, pick(6, 11), pick(6, 11)};
+    net.readout_scale = 1;
+    add(net, false, true, 0);
+    const Size from = net.populations.back().size;
+    Synapse s;
+    s.source = 0;
+    s.outputs = s.groups = from.channels;
+    s.per_group = 1;
+    s.kernel_y = std::min(from.height, pick(1, 3));
+    s.kernel_x = std::min(from.width, pick(1, 3));
+    s.stride_y = pick(1, 3);
+    s.stride_x = pick(1, 3);
+    s.pad_y = pick(0, s.kernel_y - 1);
+    s.weights.assign(static_cast<std::size_t>(from.channels) * s.kernel_y * s.kernel_x, 3);
+    Population p;
+    p.name = "any";
+    p.synapses = {s};
+    p.size = made_of(s, from);
+    p.threshold = 2;
+    for (int c = 0; c < from.channels; ++c) p.bias.push_back(pick(0, 2));
+    net.populations.push_back(p);
+    add(net, true, false, 0);
+    same_integers(net);
+    Machine machine(net, {});
+    std::vector<float> logits(net.populations.back().size.count());
+    const std::vector<std::uint8_t> image(net.input.count());
+    machine.run(image.data(), logits.data());
+    CHECK(machine.report()[1].way == Way::kAny);
   }
 }
 
@@ -198,7 +318,7 @@ void large_sums() {
 }
 
 void lies() {
-  const std::string good = R"({"input_shape":[1,1,1],"input_offset":0,"input_scale":1,"input_range":[0,255],"readout_scale":1,"populations":[{"name":"a","shape":[2],"threshold":null,"synapses":[{"source":"input","kind":"dense","groups":1,"stride":[1,1],"padding":[0,0],"dilation":[1,1],"pool":[1,1]}]}]})";
+  const std::string good = R"({"input_shape":[1,1,1],"input_offset":0,"input_scale":1,"input_range":[0,255],"readout_scale":1,"neurons":{},"populations":[{"name":"a","shape":[2],"threshold":null,"synapses":[{"source":"input","kind":"dense","groups":1,"stride":[1,1],"padding":[0,0],"dilation":[1,1],"pool":[1,1]}]}]})";
   const std::int8_t w[2] = {1, -1};
   const std::int32_t b[2] = {0, 0};
   const auto file = [&](const std::string& head) {
@@ -223,12 +343,16 @@ void lies() {
   refused("\"name\":\"a\"", "\"name\":\"c\"", "no array 'c/bias'");
   refused("\"readout_scale\":1", "\"readout_scale\":1e999", "it");
   refused("[0,255]", "[0]", "two whole numbers");
+  refused("\"neurons\":{}", "\"neurons\":[]", "neurons must be an object");
+  refused("\"neurons\":{}", "\"neurons\":{\"a\":{\"leak\":1,\"reset\":\"soft\"}}", "neurons of 1 populations, but 0 spike");
 }
 
 }  // namespace
 
 int main() {
   for (int i = 0; i < 40; ++i) same_integers(network());
+  for (int i = 0; i < 30; ++i) same_steps(stepped());
+  any_of_a_window();
   large_sums();
   lies();
   std::printf("spike: ");

@@ -36,7 +36,16 @@ typedef struct {
   const char* digest;  /* the SHA-256 of the one bundle that is opened, as `edgekit sign` says it; another is refused before it is parsed */
   int threads;
   int probes;          /* answers hold the inner tensors that the bundle names, too */
+  int layers;          /* of the engine spike: every layer is timed */
 } edgekit_options;
+
+/* What the last run of a spiking network did in one layer: edgekit.hpp, LayerTime. */
+typedef struct {
+  const char* name;
+  const char* way;
+  double microseconds;
+  uint64_t inputs, events, spikes, products, break_even;
+} edgekit_layer;
 
 /* options: NULL for the defaults. */
 int edgekit_open(const char* bundle, const edgekit_options* options, edgekit_session** session);
@@ -46,12 +55,18 @@ void edgekit_free(edgekit_session* session);
 int edgekit_run(edgekit_session* session, const edgekit_tensor* inputs, size_t count, const uint64_t* seed);
 int edgekit_begin(edgekit_session* session, const edgekit_tensor* inputs, size_t count, const uint64_t* seed);
 int edgekit_push(edgekit_session* session, const edgekit_tensor* inputs, size_t count);
+/* One chunk of a stream of camera frames, as events: edgekit.hpp, Session::push_events. */
+int edgekit_push_events(edgekit_session* session, const uint32_t* places, size_t count);
 int edgekit_close(edgekit_session* session);
 
 /* Answers of the last call; valid until the next one. */
 size_t edgekit_answer_count(const edgekit_session* session);
 int edgekit_answer(const edgekit_session* session, size_t index, edgekit_tensor* answer);
 int edgekit_answer_named(const edgekit_session* session, const char* name, edgekit_tensor* answer);
+
+/* Layers of the last run, where they are timed; valid until edgekit_layer_count is asked again. */
+size_t edgekit_layer_count(edgekit_session* session);
+int edgekit_layer_at(const edgekit_session* session, size_t index, edgekit_layer* layer);
 
 #ifdef __cplusplus
 }

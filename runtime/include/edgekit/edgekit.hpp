@@ -144,6 +144,18 @@ struct Options {
   std::string library;       // file or folder of libonnxruntime; empty: environment EDGEKIT_ORT_LIBRARY, system, Python
   int threads = 0;           // 0: the engine's default
   bool probes = false;       // answers hold the inner tensors that the bundle names, too
+  bool layers = false;       // of the engine spike: every layer is timed, see Session::layers
+};
+
+// What the last run of a spiking network did in one layer.
+struct LayerTime {
+  std::string name, way;          // events, dense, any, plain: docs/spike-engine.md
+  double microseconds = 0;
+  std::uint64_t inputs = 0;       // values that it listens to
+  std::uint64_t events = 0;       // spikes among them, each of a pooling's window counted; 0 of pixels
+  std::uint64_t spikes = 0;       // of its own
+  std::uint64_t products = 0;     // weights times places: what a dense layer multiplies
+  std::uint64_t break_even = 0;   // up to so many events it goes by events
 };
 
 // Files that applications have their samples in; written whole or not at all.
@@ -179,8 +191,12 @@ class Session {
   Status begin(const Inputs& inputs);                                       // a stream, anew
   Status begin(const Inputs& inputs, std::uint64_t seed);
   Status push(const Inputs& inputs);                                        // any length along the stream
+  // Of a stream whose one input is a camera's frames: one chunk, given as events and never made a frame, which the engine spike takes. Each
+  // is a place of the frame, [channels][height][width] counted through; the frame would hold how often it came, 255 at most.
+  Status push_events(const std::uint32_t* places, std::size_t count);
   Status close();                                                           // tail, and the phases after the stream
   const Tensors& answers() const;                                           // of the last call
+  std::vector<LayerTime> layers() const;                                    // of the last run, where Options::layers; else none
   std::uint64_t steps() const;                                              // graph runs since the session was opened
 
  private:

@@ -58,14 +58,31 @@ struct Out {
   std::int32_t* sums = nullptr;
 };
 
+// One step of the membranes of a layer, place after place of `channels` (a multiple of 16) numbers:
+//   u = sat(trunc(leak u / 4096) + sum + bias);  a spike where u > theta;  then u - theta (soft) or 0 (hard).
+// sums: [places][lanes]. |u| of `before` is below 2^30, as that of `after` is; spikes: a bit a channel, `stride` bytes a place.
+struct FireLayer {
+  std::size_t places = 0, channels = 0, lanes = 0, stride = 0;
+  std::int32_t leak = 0;
+  bool hard = false;
+  const std::int32_t *sums = nullptr, *bias = nullptr, *theta = nullptr, *before = nullptr;
+  std::int32_t* after = nullptr;
+  std::uint8_t* spikes = nullptr;
+};
+
+inline constexpr std::int32_t kLeakOne = 4096;         // a leak of 1; edgekit/stepped_net.py
+inline constexpr std::int32_t kMembrane = 1 << 28;     // what a membrane holds, and what a current with its bias and a threshold reach
+
 struct Kernels {
   const char* name;
   bool signed_bytes;  // the bytes of a DenseLayer are int8 (pixels less 128), else uint8
   int pair_bytes;     // rows of an EventLayer of so many lanes or more hold pairs; 0: none does
   void (*events)(const EventLayer& layer, const Events& events, const Part& part, const Out& out);
   void (*dense)(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out);
-  // Ids of the ones of `words` words, base + number of the bit, to `out`, which has room for 16 more than there are. How many.
-  std::uint32_t (*extract)(const std::uint64_t* bits, int words, std::uint32_t base, std::uint32_t* out);
+  void (*fire)(const FireLayer& layer);
+  // Ids of the ones among the bits of `channels` channels, base + number of the bit, to `out`, which has room for 16 more than there are.
+  // How many. The bits behind the last channel are 0.
+  std::uint32_t (*extract)(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out);
   // out[c] += bit c, for 64 * words channels.
   void (*add_bits)(const std::uint64_t* bits, int words, std::uint8_t* out);
 };

@@ -27,10 +27,9 @@ inline Bytes4 broadcast(const std::uint8_t* from) {
   return _mm256_cvtepu8_epi16(_mm_set1_epi32(four));
 }
 
-inline void dot(Sums& sum, Bytes4 four, const std::int8_t* weights) {
-  const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
-  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(four, wide));
-}
+using Weights = __m256i;  // widened
+inline Weights weights_at(const std::int8_t* from) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }
+inline void dot(Sums& sum, Bytes4 four, Weights wide) { sum = _mm256_add_epi32(sum, _mm256_madd_epi16(four, wide)); }
 
 inline __m128i joined(Sums sum) {
   return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_hadd_epi32(sum, sum), 0x08));
@@ -46,12 +45,13 @@ inline void store_dot(Sums sum, std::int32_t* out) { _mm_storeu_si128(reinterpre
 }  // namespace
 }  // namespace edgekit::spike
 
+#include "kernels_fire.hpp"
 #include "kernels_impl.hpp"
 
 namespace edgekit::spike {
 
 const Kernels* avx2_kernels() {
-  static const Kernels table{"avx2", false, 32, event_layer, dense_layer, extract, add_bits};
+  static const Kernels table{"avx2", false, 32, event_layer, dense_layer, fire_layer, extract, add_bits};
   return &table;
 }
 

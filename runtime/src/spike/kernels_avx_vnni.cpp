@@ -25,9 +25,9 @@ inline Bytes4 broadcast(const std::uint8_t* from) {
   return _mm256_set1_epi32(four);
 }
 
-inline void dot(Sums& sum, Bytes4 four, const std::int8_t* weights) {
-  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(four), "m"(*reinterpret_cast<const char(*)[32]>(weights)));
-}
+using Weights = __m256i;
+inline Weights weights_at(const std::int8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+inline void dot(Sums& sum, Bytes4 four, Weights weights) { asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(four), "x"(weights)); }
 
 inline unsigned above_dot(Sums sum, const std::int32_t* theta) {
   const __m256i over = _mm256_cmpgt_epi32(sum, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(theta)));
@@ -39,12 +39,13 @@ inline void store_dot(Sums sum, std::int32_t* out) { _mm256_storeu_si256(reinter
 }  // namespace
 }  // namespace edgekit::spike
 
+#include "kernels_fire.hpp"
 #include "kernels_impl.hpp"
 
 namespace edgekit::spike {
 
 const Kernels* avx_vnni_kernels() {
-  static const Kernels table{"avx-vnni", false, 32, event_layer, dense_layer, extract, add_bits};
+  static const Kernels table{"avx-vnni", false, 32, event_layer, dense_layer, fire_layer, extract, add_bits};
   return &table;
 }
 

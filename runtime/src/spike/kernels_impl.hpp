@@ -3,7 +3,8 @@
 //   kPaired                       whether rows of at least a register hold weights in pairs, see PairSum16
 //   kPlaces<vectors>              how many places the dense loop computes at once, so that all sums stay in registers
 //   kDotLanes                     output channels of one register of dense sums
-//   Bytes4, broadcast(), dot()    four input bytes to all lanes, and their products with the weights, added
+//   Bytes4, broadcast()           four input bytes to all lanes
+//   Weights, weights_at(), dot()  a register of weights, and their products with the bytes, added
 //   above(sums, thetas)           a bit a lane of int16
 //   above_dot(sums, thetas), store_dot(sums, out)   of a register of dense sums
 //   extract(), add_bits()
@@ -178,11 +179,15 @@ inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int b
   for (int k = 0; k < at.kernel_y; ++k) {
     const std::uint8_t* from = corner + k * row;
     for (const std::uint8_t* const end = from + run; from < end; from += 4) {
+      // Weights are loaded once for all places: a load a product would keep the ports for loads busier than those for products.
+      Weights w[kVectors];
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) w[v] = weights_at(weights + v * kDotLanes * 4);
 #pragma GCC unroll 16
       for (int p = 0; p < kAt; ++p) {
         const Bytes4 four = broadcast(from + p * step);
 #pragma GCC unroll 16
-        for (int v = 0; v < kVectors; ++v) dot(sum[p][v], four, weights + v * kDotLanes * 4);
+        for (int v = 0; v < kVectors; ++v) dot(sum[p][v], four, w[v]);
       }
       weights += kLanes * 4;
     }

@@ -29,10 +29,16 @@ inline Bytes4 broadcast(const std::uint8_t* from) {
 }
 
 // 127 * 255 = 32,385 fits int16.
-inline void dot(Sums& sum, Bytes4 four, const std::int8_t* weights) {
-  const int8x16_t w = vld1q_s8(weights);
-  sum.low = vpadalq_s16(sum.low, vmulq_s16(vmovl_s8(vget_low_s8(w)), four));
-  sum.high = vpadalq_s16(sum.high, vmulq_s16(vmovl_high_s8(w), four));
+struct Weights {
+  int16x8_t low, high;
+};
+inline Weights weights_at(const std::int8_t* from) {
+  const int8x16_t w = vld1q_s8(from);
+  return {vmovl_s8(vget_low_s8(w)), vmovl_high_s8(w)};
+}
+inline void dot(Sums& sum, Bytes4 four, const Weights& w) {
+  sum.low = vpadalq_s16(sum.low, vmulq_s16(w.low, four));
+  sum.high = vpadalq_s16(sum.high, vmulq_s16(w.high, four));
 }
 
 inline int32x4_t joined(const Sums& sum) { return vpaddq_s32(sum.low, sum.high); }
@@ -42,12 +48,13 @@ inline void store_dot(const Sums& sum, std::int32_t* out) { vst1q_s32(out, joine
 }  // namespace
 }  // namespace edgekit::spike
 
+#include "kernels_fire.hpp"
 #include "kernels_impl.hpp"
 
 namespace edgekit::spike {
 
 const Kernels* neon_kernels() {
-  static const Kernels table{"neon", false, 0, event_layer, dense_layer, extract, add_bits};
+  static const Kernels table{"neon", false, 0, event_layer, dense_layer, fire_layer, extract, add_bits};
   return &table;
 }
 

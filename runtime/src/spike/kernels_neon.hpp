@@ -20,9 +20,9 @@ inline void above(Int16 sum, Int16 theta, std::uint8_t* out) {
   *out = vaddv_u8(vand_u8(over, vld1_u8(each)));
 }
 
-std::uint32_t extract(const std::uint64_t* bits, int words, std::uint32_t base, std::uint32_t* out) {
+std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
   const std::uint32_t* const begin = out;
-  for (int w = 0; w < words; ++w) {
+  for (int w = 0; 64 * w < channels; ++w) {
     for (std::uint64_t left = bits[w]; left; left &= left - 1) *out++ = base + 64 * static_cast<std::uint32_t>(w) + static_cast<std::uint32_t>(__builtin_ctzll(left));
   }
   return static_cast<std::uint32_t>(out - begin);

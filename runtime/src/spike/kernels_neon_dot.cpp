@@ -25,7 +25,9 @@ inline Bytes4 broadcast(const std::uint8_t* from) {
   return vreinterpretq_s8_s32(vdupq_n_s32(four));
 }
 
-inline void dot(Sums& sum, Bytes4 four, const std::int8_t* weights) { sum = vdotq_s32(sum, vld1q_s8(weights), four); }
+using Weights = int8x16_t;
+inline Weights weights_at(const std::int8_t* from) { return vld1q_s8(from); }
+inline void dot(Sums& sum, Bytes4 four, Weights weights) { sum = vdotq_s32(sum, weights, four); }
 
 inline int32x4_t joined(Sums sum) { return sum; }
 inline unsigned above_dot(Sums sum, const std::int32_t* theta) { return above_four(joined(sum), theta); }
@@ -34,12 +36,13 @@ inline void store_dot(Sums sum, std::int32_t* out) { vst1q_s32(out, joined(sum))
 }  // namespace
 }  // namespace edgekit::spike
 
+#include "kernels_fire.hpp"
 #include "kernels_impl.hpp"
 
 namespace edgekit::spike {
 
 const Kernels* neon_dot_kernels() {
-  static const Kernels table{"neon-dot", true, 0, event_layer, dense_layer, extract, add_bits};
+  static const Kernels table{"neon-dot", true, 0, event_layer, dense_layer, fire_layer, extract, add_bits};
   return &table;
 }
 

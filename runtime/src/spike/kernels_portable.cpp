@@ -1,6 +1,10 @@
 // Any processor: plain loops that say what the others must give.
 #include "kernels.hpp"
 
+#include <cstring>
+
+#include "kernels_fire.hpp"
+
 namespace edgekit::spike {
 namespace {
 
@@ -77,9 +81,9 @@ void dense_layer(const DenseLayer& layer, const std::uint8_t* bytes, const Part&
   dense_places(layer, bytes, part, writer(layer.theta, layer.lanes, layer.blocks, part, out));
 }
 
-std::uint32_t extract(const std::uint64_t* bits, int words, std::uint32_t base, std::uint32_t* out) {
+std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
   std::uint32_t count = 0;
-  for (int i = 0; i < 64 * words; ++i) {
+  for (int i = 0; i < channels; ++i) {
     if (bits[i / 64] >> (i % 64) & 1) out[count++] = base + static_cast<std::uint32_t>(i);
   }
   return count;
@@ -92,7 +96,7 @@ void add_bits(const std::uint64_t* bits, int words, std::uint8_t* out) {
 }  // namespace
 
 const Kernels* portable_kernels() {
-  static const Kernels table{"portable", false, 0, event_layer, dense_layer, extract, add_bits};
+  static const Kernels table{"portable", false, 0, event_layer, dense_layer, fire_layer, extract, add_bits};
   return &table;
 }
 

@@ -44,32 +44,43 @@ struct Map {
 class Layer {
  public:
   // maps: of the populations before it. Both outlive the layer.
-  Layer(const Network& network, std::size_t number, const std::vector<std::unique_ptr<Layer>>& before, const Settings& settings, const Kernels& kernels);
+  Layer(const Network& network, std::size_t number, const std::vector<std::unique_ptr<Layer>>& before, const Settings& settings, Team* team);
 
-  void run(const std::uint8_t* image);
+  // before, after: of its membrane, where it has one.
+  void run(const Given& given, const std::int32_t* before, std::int32_t* after);
   const Map& map() const { return map_; }
+  // Whether it can do with a packet in place of an image, or sees neither.
+  bool takes_packets() const;
   // The sum of an output of the read-out, with its bias.
   std::int64_t sum_of(std::size_t channel, std::size_t place) const;
   const LayerReport& report() const { return report_; }
 
  private:
   void pack();
+  void pack_membrane();
   void pack_events(const Synapse& s, const Size& from);
   void pack_dense(const Synapse& s, const Size& from);
   void find_break_even();
+  template <typename Work>
+  void share(const Work& work);
   double timed_us(Way way, std::uint32_t one_in);
+  double best_us(Way way, const Given& given);
   std::uint64_t count_events() const;
-  void compute(Way way, const std::uint8_t* image);
+  void compute(Way way, const Given& given);
+  void fire(const std::int32_t* before, std::int32_t* after);
   void compute_plain(const std::uint8_t* image);
+  void compute_any();
   void values_of(const Synapse& s, const std::uint8_t* image);
   void gather_events();
-  void gather_bytes();
+  void gather_packet(const Packet& packet);
+  void gather_bytes(int y0, int y1);
   void gather_pixels(const std::uint8_t* image);
 
   const Network& network_;
   const Population& population_;
   const Settings& settings_;
   const Kernels& kernels_;
+  Team* team_;
   std::vector<const Map*> sources_;  // one a synapse; null: the image
   Map map_;
   LayerReport report_;
@@ -83,7 +94,16 @@ class Layer {
   Aligned<std::uint8_t> bytes_;
   std::int64_t pixel_shift_ = 0;          // k = byte + this, of an image
   std::vector<std::int64_t> pixel_bias_;  // pixel_shift_ times the sum of a channel's weights
+  double dense_us_ = 0, none_us_ = 0, event_us_ = 0;  // one thread: as a product; by events without any; and each event more
+  bool shared_ = false;                   // whether this run is worth a team
   int sum_lanes_ = 0;                     // of sums_, the lanes of all blocks
+  bool shifted_ = false;                  // whether sums_ are those of bytes less pixel_shift_
+  Aligned<std::int32_t> fire_bias_, fire_pixel_bias_, fire_theta_;  // of a membrane, its channels padded
+  struct Where {
+    std::uint32_t place, id;
+  };
+  std::vector<Where> where_;         // of each address of a packet
+  std::vector<std::uint8_t> seen_;   // of each address, how often it came in this packet
 };
 
 }  // namespace edgekit::spike

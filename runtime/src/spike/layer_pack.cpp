@@ -33,10 +33,22 @@ std::int8_t weight_of(const Synapse& s, int output, int channel, int ky, int kx)
   return s.weights[((static_cast<std::size_t>(output) * s.per_group + channel) * s.kernel_y + ky) * s.kernel_x + kx];
 }
 
+// Whether one spike under a neuron's window is enough, and none is not: an OR of channels with themselves.
+bool is_any(const Population& p) {
+  const Synapse& s = p.synapses.front();
+  if (p.synapses.size() != 1 || s.source == kInput || !p.spiking || s.groups != s.outputs || s.per_group != 1 || s.dilation_y != 1 || s.dilation_x != 1) return false;
+  const std::size_t taps = static_cast<std::size_t>(s.kernel_y) * s.kernel_x;
+  for (std::size_t i = 0; i < s.weights.size(); ++i) {
+    const std::int64_t theta = std::int64_t{p.threshold} - p.bias[i / taps];
+    if (theta < 0 || s.weights[i] <= theta) return false;
+  }
+  return s.pool_y == 1 && s.pool_x == 1;
+}
+
 }  // namespace
 
-Layer::Layer(const Network& network, std::size_t number, const std::vector<std::unique_ptr<Layer>>& before, const Settings& settings, const Kernels& kernels)
-    : network_(network), population_(network.populations[number]), settings_(settings), kernels_(kernels) {
+Layer::Layer(const Network& network, std::size_t number, const std::vector<std::unique_ptr<Layer>>& before, const Settings& settings, Team* team)
+    : network_(network), population_(network.populations[number]), settings_(settings), kernels_(*settings.kernels), team_(team) {
   report_.name = population_.name;
   map_.size = population_.size;
   for (const Synapse& s : population_.synapses) {
@@ -61,13 +73,28 @@ void Layer::pack() {
     report_.way = pixels ? Way::kDense : Way::kEvents;
     map_.words = up_to(std::max(by_events_.blocks * by_events_.lanes, by_bytes_.blocks * by_bytes_.lanes), 64) / 64;
     sum_lanes_ = map_.words * 64;
+  } else if (!population_.membrane && is_any(population_)) {
+    report_.way = Way::kAny;
   } else {
     report_.way = Way::kPlain;
-    sum_lanes_ = population_.size.channels;
+    sum_lanes_ = population_.membrane ? static_cast<int>(population_.padded()) : population_.size.channels;
   }
   map_.bits.resize(population_.size.places() * static_cast<std::size_t>(map_.words));
-  if (!population_.spiking || !simple) sums_.resize(population_.size.places() * static_cast<std::size_t>(sum_lanes_));
-  if (simple && !pixels) find_break_even();
+  if (!population_.spiking || population_.membrane || report_.way == Way::kPlain) sums_.resize(population_.size.places() * static_cast<std::size_t>(sum_lanes_));
+  if (population_.membrane) pack_membrane();
+  if (simple && (!pixels || team_)) find_break_even();
+}
+
+void Layer::pack_membrane() {
+  for (auto* values : {&fire_bias_, &fire_pixel_bias_, &fire_theta_}) values->resize(population_.padded());
+  for (std::size_t c = 0; c < population_.padded(); ++c) {
+    const bool there = c < population_.bias.size();
+    fire_bias_[c] = there ? population_.bias[c] : 0;
+    // May leave int32 and come back with the sum it is added to: only their total is known to fit.
+    const std::int64_t pixels = there && !pixel_bias_.empty() ? pixel_bias_[c] : 0;
+    fire_pixel_bias_[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(std::int64_t{fire_bias_[c]} + pixels));
+    fire_theta_[c] = there ? population_.thresholds[c] : static_cast<std::int32_t>(kNever);
+  }
 }
 
 void Layer::pack_events(const Synapse& s, const Size& from) {
@@ -86,7 +113,7 @@ void Layer::pack_events(const Synapse& s, const Size& from) {
   }
   layer.theta = event_theta_.data();
   layer.theta16 = event_theta16_.data();
-  if (s.source == kInput) return;  // pixels are no events
+  if (s.source == kInput && !(network_.stepped && network_.offset == 0)) return;  // pixels are no events; counts of a camera's are
   const std::size_t taps = static_cast<std::size_t>(s.kernel_y) * s.kernel_x * from.channels;
   event_weights_.resize(taps * all);
   for (int o = 0; o < s.outputs; ++o) {
@@ -104,6 +131,15 @@ void Layer::pack_events(const Synapse& s, const Size& from) {
   const std::size_t window = static_cast<std::size_t>(s.pool_y) * s.pool_x;
   first_.resize(from.places() + 1);
   ids_.resize(from.count() * window + 16);
+  if (s.source != kInput) return;
+  seen_.assign(from.count(), 0);
+  for (int c = 0; c < from.channels; ++c) {
+    for (int y = 0; y < from.height; ++y) {
+      for (int x = 0; x < from.width; ++x) {
+        where_.push_back({static_cast<std::uint32_t>(y * from.width + x), static_cast<std::uint32_t>(x * from.channels + c)});
+      }
+    }
+  }
 }
 
 void Layer::pack_dense(const Synapse& s, const Size& from) {
@@ -148,18 +184,24 @@ void Layer::pack_dense(const Synapse& s, const Size& from) {
 // Up to how many events the layer is faster by events: both ways are timed on made-up spikes, here, on this processor.
 void Layer::find_break_even() {
   const std::uint64_t all = report_.inputs;
-  if (settings_.only_events || settings_.only_dense) {
-    report_.break_even = settings_.only_dense ? 0 : std::numeric_limits<std::uint64_t>::max();
-    return;
-  }
-  const double dense = timed_us(Way::kDense, 8), few = timed_us(Way::kEvents, 32), more = timed_us(Way::kEvents, 8);
+  const bool fixed = settings_.only_events || settings_.only_dense;
+  if (fixed) report_.break_even = settings_.only_dense ? 0 : std::numeric_limits<std::uint64_t>::max();
+  if (fixed && !team_) return;
+  dense_us_ = timed_us(Way::kDense, 8);
+  if (!sources_.front()) return;
+  const double few = timed_us(Way::kEvents, 32), more = timed_us(Way::kEvents, 8);
   const double few_events = static_cast<double>(all) / 32, more_events = static_cast<double>(all) / 8;
-  const double each = std::max((more - few) / (more_events - few_events), 1e-9), none = std::max(few - each * few_events, 0.0);
-  report_.break_even = dense > none ? static_cast<std::uint64_t>((dense - none) / each) : 0;
+  event_us_ = std::max((more - few) / (more_events - few_events), 1e-9);
+  none_us_ = std::max(few - event_us_ * few_events, 0.0);
+  if (!fixed) report_.break_even = dense_us_ > none_us_ ? static_cast<std::uint64_t>((dense_us_ - none_us_) / event_us_) : 0;
 }
 
 // The best of some runs on spikes of which one in `one_in` is set.
 double Layer::timed_us(Way way, std::uint32_t one_in) {
+  if (!sources_.front()) {
+    const std::vector<std::uint8_t> image(network_.input.count());
+    return best_us(way, Given{image.data(), nullptr, false});
+  }
   const Map& source = *sources_.front();
   auto& bits = const_cast<Map&>(source).bits;  // not in use yet: nothing has run
   std::uint32_t random = 12345;
@@ -169,13 +211,18 @@ double Layer::timed_us(Way way, std::uint32_t one_in) {
       if (next() % one_in == 0) bits[place * static_cast<std::size_t>(source.words) + static_cast<std::size_t>(c / 64)] |= std::uint64_t{1} << (c % 64);
     }
   }
+  const double best = best_us(way, {});
+  std::memset(bits.data(), 0, bits.size() * sizeof(std::uint64_t));
+  return best;
+}
+
+double Layer::best_us(Way way, const Given& given) {
   double best = 1e9;
   for (int i = 0; i < 5; ++i) {
     const auto begin = std::chrono::steady_clock::now();
-    compute(way, nullptr);
+    compute(way, given);
     best = std::min(best, std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
   }
-  std::memset(bits.data(), 0, bits.size() * sizeof(std::uint64_t));
   std::memset(map_.bits.data(), 0, map_.bits.size() * sizeof(std::uint64_t));
   return best;
 }

@@ -3,18 +3,51 @@
 #include <chrono>
 
 #include "layer.hpp"
+#include "team.hpp"
 
 namespace edgekit::spike {
 
-void Layer::run(const std::uint8_t* image) {
+namespace {
+
+constexpr double kWorthSharing = 4;  // microseconds of one thread: to begin and end a round takes up to one
+
+int share_of(int count, int part, int parts) { return static_cast<int>(static_cast<std::int64_t>(count) * part / parts); }
+
+// By rows of places where there are enough, else by blocks of channels.
+Part part_of(int blocks, int rows, int part, int parts) {
+  if (rows >= parts) return {0, blocks, share_of(rows, part, parts), share_of(rows, part + 1, parts)};
+  return {share_of(blocks, part, parts), share_of(blocks, part + 1, parts), 0, rows};
+}
+
+}  // namespace
+
+// work(part, parts) in each thread of the team where this run is worth it, else here.
+template <typename Work>
+void Layer::share(const Work& work) {
+  if (!shared_) return work(0, 1);
+  const int parts = team_->parts();
+  team_->run([&](int part) { work(part, parts); });
+}
+
+void Layer::run(const Given& given, const std::int32_t* before, std::int32_t* after) {
   const auto begin = settings_.timed ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
   Way way = report_.way;
-  if (way != Way::kPlain && sources_.front()) {
+  if (way == Way::kAny) {
+    report_.events = count_events();
+  } else if (given.packet && !sources_.front() && way != Way::kPlain) {
+    report_.events = given.packet->count;
+    report_.way = way = Way::kEvents;
+  } else if (way != Way::kPlain && !sources_.front()) {
+    report_.way = way = Way::kDense;
+  } else if (way != Way::kPlain) {
     report_.events = count_events();
     way = report_.events <= report_.break_even ? Way::kEvents : Way::kDense;
     report_.way = way;
   }
-  compute(way, image);
+  shared_ = team_ && (way == Way::kDense ? dense_us_ : way == Way::kEvents ? none_us_ + event_us_ * static_cast<double>(report_.events) : 0) > kWorthSharing;
+  const bool listens = std::any_of(sources_.begin(), sources_.end(), [](const Map* map) { return map != nullptr; });
+  if (listens || !given.again) compute(way, given);  // else its sums are there
+  if (population_.membrane) fire(before, after);
   if (settings_.timed) {
     report_.microseconds = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
     report_.spikes = 0;
@@ -30,23 +63,77 @@ std::uint64_t Layer::count_events() const {
   return count;
 }
 
-void Layer::compute(Way way, const std::uint8_t* image) {
-  if (way == Way::kPlain) return compute_plain(image);
+void Layer::compute(Way way, const Given& given) {
+  if (way == Way::kPlain) return compute_plain(given.image);
+  if (way == Way::kAny) return compute_any();
   const std::size_t stride = static_cast<std::size_t>(map_.words) * 8;
-  const Out out{reinterpret_cast<std::uint8_t*>(map_.bits.data()), stride, population_.spiking ? nullptr : sums_.data()};
+  const Out out{reinterpret_cast<std::uint8_t*>(map_.bits.data()), stride, population_.spiking && !population_.membrane ? nullptr : sums_.data()};
   if (way == Way::kEvents) {
-    gather_events();
-    kernels_.events(by_events_, {first_.data(), ids_.data()}, {0, by_events_.blocks, 0, population_.size.height}, out);
-    if (!population_.spiking) sum_lanes_ = by_events_.blocks * by_events_.lanes;
+    given.packet && !sources_.front() ? gather_packet(*given.packet) : gather_events();
+    share([&](int part, int parts) {
+      kernels_.events(by_events_, {first_.data(), ids_.data()}, part_of(by_events_.blocks, population_.size.height, part, parts), out);
+    });
+    sum_lanes_ = by_events_.blocks * by_events_.lanes;
+    shifted_ = false;
   } else {
-    sources_.front() ? gather_bytes() : gather_pixels(image);
-    kernels_.dense(by_bytes_, bytes_.data(), {0, by_bytes_.blocks, 0, population_.size.height}, out);
-    if (!population_.spiking) sum_lanes_ = by_bytes_.blocks * by_bytes_.lanes;
+    if (sources_.front() && by_bytes_.depth % 64) {
+      gather_bytes(0, by_bytes_.at.height);  // whole words reach into the next row, which must not be another thread's
+    } else if (sources_.front()) {
+      share([&](int part, int parts) { gather_bytes(share_of(by_bytes_.at.height, part, parts), share_of(by_bytes_.at.height, part + 1, parts)); });
+    } else {
+      gather_pixels(given.image);
+    }
+    share([&](int part, int parts) {
+      kernels_.dense(by_bytes_, bytes_.data(), part_of(by_bytes_.blocks, population_.size.height, part, parts), out);
+    });
+    sum_lanes_ = by_bytes_.blocks * by_bytes_.lanes;
+    shifted_ = !sources_.front();
+  }
+}
+
+bool Layer::takes_packets() const {
+  return !where_.empty() || std::all_of(sources_.begin(), sources_.end(), [](const Map* map) { return map != nullptr; });
+}
+
+void Layer::fire(const std::int32_t* before, std::int32_t* after) {
+  FireLayer layer;
+  layer.places = population_.size.places();
+  layer.channels = population_.padded();
+  layer.lanes = static_cast<std::size_t>(sum_lanes_);
+  layer.stride = static_cast<std::size_t>(map_.words) * 8;
+  layer.leak = population_.leak;
+  layer.hard = population_.hard;
+  layer.sums = sums_.data();
+  layer.bias = shifted_ ? fire_pixel_bias_.data() : fire_bias_.data();
+  layer.theta = fire_theta_.data();
+  layer.before = before;
+  layer.after = after;
+  layer.spikes = reinterpret_cast<std::uint8_t*>(map_.bits.data());
+  kernels_.fire(layer);
+}
+
+// Whole words of channels at once.
+void Layer::compute_any() {
+  const Synapse& s = population_.synapses.front();
+  const Map& from = *sources_.front();
+  std::uint64_t* to = map_.bits.data();
+  for (int y = 0; y < map_.size.height; ++y) {
+    const int top = y * s.stride_y - s.pad_y, y1 = std::min(top + s.kernel_y, from.size.height);
+    for (int x = 0; x < map_.size.width; ++x, to += map_.words) {
+      const int left = x * s.stride_x - s.pad_x, x1 = std::min(left + s.kernel_x, from.size.width);
+      std::fill(to, to + map_.words, 0);
+      for (int i = std::max(top, 0); i < y1; ++i) {
+        for (int j = std::max(left, 0); j < x1; ++j) {
+          const std::uint64_t* const at = from.at(static_cast<std::size_t>(i) * from.size.width + j);
+          for (int w = 0; w < map_.words; ++w) to[w] |= at[w];
+        }
+      }
+    }
   }
 }
 
 std::int64_t Layer::sum_of(std::size_t channel, std::size_t place) const {
-  const std::int64_t shift = report_.way != Way::kPlain && !sources_.front() ? pixel_bias_[channel] : 0;
+  const std::int64_t shift = shifted_ ? pixel_bias_[channel] : 0;
   return std::int64_t{sums_[place * static_cast<std::size_t>(sum_lanes_) + channel]} + shift + population_.bias[channel];
 }
 
@@ -62,21 +149,45 @@ void Layer::gather_events() {
       const auto base = static_cast<std::uint32_t>(x) * static_cast<std::uint32_t>(at.channels);
       for (int i = 0; i < s.pool_y; ++i) {
         const std::size_t place = (static_cast<std::size_t>(y) * s.pool_y + i) * from.size.width + static_cast<std::size_t>(x) * s.pool_x;
-        for (int j = 0; j < s.pool_x; ++j) id += kernels_.extract(from.at(place + j), (at.channels + 63) / 64, base, id);
+        for (int j = 0; j < s.pool_x; ++j) id += kernels_.extract(from.at(place + j), at.channels, base, id);
       }
     }
   }
   *first = static_cast<std::uint32_t>(id - ids_.data());
 }
 
+// Events in order of their places, by counting: no frame is made of them. A place that comes more often than a byte counts is cut there,
+// as in the frame that would hold it.
+void Layer::gather_packet(const Packet& packet) {
+  const std::size_t places = static_cast<std::size_t>(by_events_.at.height) * by_events_.at.width;
+  if (packet.count + 16 > ids_.size()) ids_.resize(packet.count + 16);
+  std::fill(first_.data(), first_.data() + places + 1, 0u);
+  for (std::size_t i = 0; i < packet.count; ++i) {
+    std::uint8_t& seen = seen_[packet.addresses[i]];
+    if (seen == 255) continue;
+    ++seen;
+    ++first_[where_[packet.addresses[i]].place];
+  }
+  std::uint32_t sum = 0;
+  for (std::size_t place = 0; place <= places; ++place) {  // where a place's events end; filling them in moves it to where they begin
+    sum += place < places ? first_[place] : 0;
+    first_[place] = sum;
+  }
+  for (std::size_t i = 0; i < packet.count; ++i) {
+    std::uint8_t& seen = seen_[packet.addresses[i]];
+    const Where& at = where_[packet.addresses[i]];
+    for (; seen > 0; --seen) ids_[--first_[at.place]] = at.id;
+  }
+}
+
 // Whole words are added, the last of them beyond the channels of a place: only zeros, into bytes that are there.
-void Layer::gather_bytes() {
+void Layer::gather_bytes(int y0, int y1) {
   const Synapse& s = population_.synapses.front();
   const Map& from = *sources_.front();
   const Geometry& at = by_bytes_.at;
-  std::memset(bytes_.data(), 0, bytes_.size());
   const std::size_t columns = static_cast<std::size_t>(at.width) + 2 * at.pad_x;
-  for (int y = 0; y < at.height; ++y) {
+  for (int y = y0; y < y1; ++y) {  // what is padded around them was 0 from the beginning
+    std::memset(bytes_.data() + (static_cast<std::size_t>(y) + at.pad_y) * columns * by_bytes_.depth, 0, columns * by_bytes_.depth);
     for (int x = 0; x < at.width; ++x) {
       std::uint8_t* const to = bytes_.data() + ((static_cast<std::size_t>(y) + at.pad_y) * columns + x + at.pad_x) * by_bytes_.depth;
       for (int i = 0; i < s.pool_y; ++i) {
@@ -149,7 +260,7 @@ void Layer::compute_plain(const std::uint8_t* image) {
               const std::size_t place = static_cast<std::size_t>(row / s.stride_y) * to.width + column / s.stride_x;
               const std::size_t each = static_cast<std::size_t>(s.per_group) * s.kernel_y * s.kernel_x;
               const std::int8_t* w = s.weights.data() + ((static_cast<std::size_t>(group) * per_group * s.per_group + c % s.per_group) * s.kernel_y + ky) * s.kernel_x + kx;
-              std::int32_t* const sum = sums_.data() + place * to.channels + static_cast<std::size_t>(group) * per_group;
+              std::int32_t* const sum = sums_.data() + place * static_cast<std::size_t>(sum_lanes_) + static_cast<std::size_t>(group) * per_group;
               for (int o = 0; o < per_group; ++o, w += each) sum[o] += k * *w;
             }
           }
@@ -157,11 +268,11 @@ void Layer::compute_plain(const std::uint8_t* image) {
       }
     }
   }
-  if (!population_.spiking) return;
+  if (!population_.spiking || population_.membrane) return;
   std::fill(map_.bits.data(), map_.bits.data() + map_.bits.size(), 0);
   for (std::size_t place = 0; place < to.places(); ++place) {
     for (int o = 0; o < to.channels; ++o) {
-      const bool fires = std::int64_t{sums_[place * to.channels + o]} + population_.bias[o] > population_.threshold;
+      const bool fires = std::int64_t{sums_[place * static_cast<std::size_t>(sum_lanes_) + o]} + population_.bias[o] > population_.threshold;
       map_.bits[place * map_.words + o / 64] |= static_cast<std::uint64_t>(fires) << (o % 64);
     }
   }

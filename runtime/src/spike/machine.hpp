@@ -8,29 +8,45 @@
 
 namespace edgekit::spike {
 
-enum class Way { kEvents, kDense, kPlain };  // plain: groups, dilation, several synapses; loops without a kernel of their own
+// any: a channel fires where one of its window does (OR pooling). plain: groups, dilation, several synapses; loops without a kernel of their own.
+enum class Way { kEvents, kDense, kAny, kPlain };
 
 const char* name_of(Way way);
 
-// What the last image did in one layer.
-struct LayerReport {
-  std::string name;
+// What the last image did in one layer; `spikes` and the time only where Settings.timed.
+struct LayerReport : LayerTime {
   Way way = Way::kPlain;
-  std::uint64_t inputs = 0;      // values that the layer listens to
-  std::uint64_t events = 0;      // spikes among them, each of a pooling's window counted; 0 for pixels
-  std::uint64_t spikes = 0;      // of its own; counted, as the time, only where Settings.timed
-  std::uint64_t products = 0;    // weights times places: what a dense layer multiplies
-  std::uint64_t break_even = 0;  // up to so many events it goes by events
-  double microseconds = 0;
+};
+
+// Events of a camera in one timestep, each a place of the input, [channels][height][width] counted through; one place may come again.
+struct Packet {
+  const std::uint32_t* addresses = nullptr;
+  std::size_t count = 0;
+};
+
+// What a step reads and writes beside its input; a membrane a population, null where it has none: [places][Population::padded()].
+struct Membranes {
+  std::vector<const std::int32_t*> before;
+  std::vector<std::int32_t*> after;
+  const float* logits = nullptr;  // summed up to here
+};
+
+// What a layer listens to from outside: an image, or a packet where `packet` is there.
+struct Given {
+  const std::uint8_t* image = nullptr;
+  const Packet* packet = nullptr;
+  bool again = false;  // the same image as in the run before
 };
 
 struct Settings {
   const Kernels* kernels = nullptr;  // null: the best of this processor
   bool only_events = false, only_dense = false;
   bool timed = false;
+  int threads = 1;
 };
 
 class Layer;
+class Team;
 
 class Machine {
  public:
@@ -39,8 +55,11 @@ class Machine {
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
-  // image: uint8 [channels][height][width]; logits: float32 [channels][height][width] of the read-out.
-  void run(const std::uint8_t* image, float* logits);
+  // image: uint8 [channels][height][width]; logits: float32 [channels][height][width] of the read-out. membranes: of a stepped network.
+  void run(const std::uint8_t* image, float* logits, const Membranes* membranes = nullptr);
+  // One step on events, which must lie in the input; it is that of the image in which each place holds how often it came, 255 at most.
+  void run(const Packet& packet, float* logits, const Membranes& membranes);
+  bool takes_packets() const;
   // Spikes of the last image, uint8 0 or 1 [channels][height][width].
   void spikes(std::size_t population, std::uint8_t* out) const;
 
@@ -49,9 +68,13 @@ class Machine {
   std::vector<LayerReport> report() const;
 
  private:
+  void run(const Given& given, float* logits, const Membranes* membranes);
+
   Network network_;
   Settings settings_;
+  std::unique_ptr<Team> team_;  // null: one thread
   std::vector<std::unique_ptr<Layer>> layers_;
+  std::vector<std::uint8_t> last_;  // image of a stepped network: what it gives the first layers is the same at every step
 };
 
 }  // namespace edgekit::spike

@@ -9,6 +9,7 @@
 #include "../files.hpp"
 #include "../json.hpp"
 #include "../safetensors.hpp"
+#include "kernels.hpp"
 
 namespace edgekit::spike {
 
@@ -124,6 +125,26 @@ Synapse synapse_from(const Json& data, const std::string& at, const std::vector<
   return s;
 }
 
+// What lives on between steps; the bias takes the thresholds of neurons that forget everything.
+void take_neuron(const Json& data, const std::string& at, Arrays& arrays, Population* p) {
+  object(data, {"leak", "reset"}, at);
+  p->leak = static_cast<std::int32_t>(signed_whole(data["leak"], -kLeakOne, kLeakOne, at + ".leak"));
+  const std::string reset = text(data["reset"], at + ".reset");
+  if (reset != "soft" && reset != "hard") throw Status(at + ".reset must be soft or hard");
+  p->hard = reset == "hard";
+  const Tensor& theta = arrays.take(p->name + "/threshold", DType::kInt32);
+  if (theta.shape() != Shape{p->size.channels}) throw Status(at + ": thresholds of the shape " + text_of(theta.shape()) + " for " + std::to_string(p->size.channels) + " channels");
+  p->thresholds.assign(theta.as<std::int32_t>(), theta.as<std::int32_t>() + theta.count());
+  for (std::size_t c = 0; c < p->thresholds.size(); ++c) {
+    const std::int64_t value = p->thresholds[c], bias = p->bias[c];
+    if (value > kMembrane || value < -kMembrane || bias > kMembrane || bias < -kMembrane) throw Status(at + ": a threshold or bias beyond 2^28");
+  }
+  p->membrane = p->leak != 0;
+  if (p->membrane) return;
+  p->threshold = 0;
+  for (std::size_t c = 0; c < p->thresholds.size(); ++c) p->bias[c] -= p->thresholds[c];
+}
+
 // Every sum and every distance from a threshold fits int32, whatever the input.
 void check_reach(const Network& net, const Population& p) {
   std::vector<std::int64_t> up(static_cast<std::size_t>(p.size.channels)), down(up);
@@ -139,13 +160,14 @@ void check_reach(const Network& net, const Population& p) {
     }
   }
   for (std::size_t o = 0; o < up.size(); ++o) {
-    const std::int64_t bias = p.bias[o], most = std::int64_t{1} << 30;
+    const std::int64_t bias = p.bias[o], most = p.membrane ? kMembrane - std::abs(bias) : std::int64_t{1} << 30;
     if (up[o] > most || down[o] < -most || bias > most || bias < -most) throw Status("population '" + p.name + "': its sums do not fit 31 bits");
   }
 }
 
 Network network_from(Arrays& arrays, const Json& head) {
-  object(head, {"input_shape", "input_offset", "input_scale", "input_range", "readout_scale", "populations"}, "spiking_net");
+  object(head, {"input_shape", "input_offset", "input_scale", "input_range", "readout_scale", "populations", "neurons"}, "spiking_net");
+  if (!head["neurons"].is_object()) refuse("neurons", "an object");
   Network net;
   net.input = size_from(head["input_shape"], "input_shape", nullptr);
   net.offset = static_cast<std::int32_t>(signed_whole(head["input_offset"], 0, 255, "input_offset"));
@@ -178,9 +200,16 @@ Network network_from(Arrays& arrays, const Json& head) {
       if (made.source != kInput && !net.populations[static_cast<std::size_t>(made.source)].spiking) throw Status(place + " listens to the read-out");
       if (!(made_by(made, pooled(net.size_of(made.source), made), place) == p.size)) throw Status(place + " does not make the shape of its population");
     }
+    if (p.spiking && head["neurons"].contains(p.name)) take_neuron(head["neurons"][p.name], "neurons." + p.name, arrays, &p);
     check_reach(net, p);
     names.push_back(p.name);
     net.populations.push_back(std::move(p));
+  }
+  const std::size_t with = head["neurons"].size(), spiking = net.populations.size() - 1;
+  net.stepped = with > 0;
+  if (net.stepped && with != spiking) throw Status("neurons of " + std::to_string(with) + " populations, but " + std::to_string(spiking) + " spike");
+  for (const Population& p : net.populations) {
+    if (net.stepped && p.spiking && p.thresholds.empty()) throw Status("population '" + p.name + "' has no neuron");
   }
   const auto silent = std::count_if(net.populations.begin(), net.populations.end(), [](const Population& p) { return !p.spiking; });
   if (silent != 1 || net.populations.back().spiking) throw Status("a spiking network needs exactly one read-out, its last population");

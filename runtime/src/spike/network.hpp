@@ -1,4 +1,5 @@
-// A one-timestep spiking network in integers, as edgekit/spiking_net.py writes it: populations of threshold neurons joined by synapses.
+// A spiking network in integers, as edgekit/spiking_net.py and stepped_net.py write it: populations of threshold neurons, with membranes
+// or without, joined by synapses.
 #pragma once
 
 #include <string>
@@ -34,6 +35,11 @@ struct Population {
   std::vector<std::int32_t> bias;  // a channel
   bool spiking = true;             // else the read-out
   std::int32_t threshold = 0;      // a spike where the sum, with the bias, is above
+  // With a membrane: kernels.hpp, FireLayer. One whose leak is 0 has none; its thresholds are then in its bias.
+  bool membrane = false, hard = false;
+  std::int32_t leak = 0;
+  std::vector<std::int32_t> thresholds;  // a channel
+  std::size_t padded() const { return (static_cast<std::size_t>(size.channels) + 15) / 16 * 16; }  // channels of a membrane's place
 };
 
 struct Network {
@@ -42,6 +48,7 @@ struct Network {
   std::int32_t low = 0, high = 255;
   double readout_scale = 1;
   std::vector<Population> populations;  // each after its sources; the last is the read-out
+  bool stepped = false;                 // several timesteps: with neurons, whose membranes live on
 
   Size size_of(int source) const { return source == kInput ? input : populations[static_cast<std::size_t>(source)].size; }
 };
