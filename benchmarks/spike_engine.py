@@ -31,6 +31,7 @@ from edgekit.profile import device_name
 
 PASSES, BLOCK, WARM_UP = 12, 100, 50  # blocks a contender, images a block, runs before each block that are not counted
 EXACT_IMAGES = 2000
+KERNELS = Path(__file__).parent / "spike_kernels.json"
 ENGINES = ("onnxruntime", "openvino")
 
 
@@ -43,7 +44,7 @@ def main(named: list[str]) -> int:
             rows.append({"network": name, **of_network(Path(run), Path(folder))})
         print(json.dumps({k: rows[-1][k] for k in ("network", "accuracy", "ratios")}), file=sys.stderr, flush=True)
     json.dump({
-        "command": "python benchmarks/spike_engine.py NAME=RUN_FOLDER ...", "machine": device_name(), "threads": [1, 2],
+        "command": "python benchmarks/spike_engine.py NAME=RUN_FOLDER ...", "machine": device_name(), "threads": [1, 2], "limits": "benchmarks/spike_kernels.json",
         "images_timed": PASSES * BLOCK, "networks": rows,
     }, sys.stdout, indent=1)  # fmt: skip
     print()
@@ -106,9 +107,16 @@ def ratios(rows: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def layers(folder: Path) -> list[dict[str, Any]]:
-    """The engine's own table."""
+    """The engine's own table, beside what products and events reach at most here (benchmarks/spike_kernels.py)."""
     found = profile_layers(open_bundle(folder), "spike", 1)
-    return [{"name": x.name, "operator": x.operator, "kernel": x.kernel, "us": round(x.time_us, 2), "share": round(x.share, 3)} for x in found.layers]
+    limits = json.loads(KERNELS.read_text())
+    most = {"dense": 2 * limits["dot_peak_gmac_s"], "events": limits["event_peak_gadd_s"]}  # in 10^9 operations a second, as Layer.gops
+    rows = []
+    for x in found.layers:
+        limit = round(x.gops / most[x.kernel], 3) if x.gops and x.kernel in most else None
+        rows.append({"name": x.name, "way": x.kernel, "inputs": x.operator, "us": round(x.time_us, 2), "share_of_time": round(x.share, 3),
+                     "share_of_limit": limit})  # fmt: skip
+    return rows
 
 
 def timed(folder: Path, threads: int) -> dict[str, dict[str, float]]:

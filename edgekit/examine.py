@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from edgekit import layers, registry, remote, roofline, spiking_net
 from edgekit import recipe as recipes
 from edgekit import target as targets
@@ -30,7 +32,7 @@ from edgekit.verify_apart import verify_apart
 
 ANYTHING = Request()  # the format's own engine, one pinned thread, five processes
 THREADS = (1, 0)  # one pinned thread, and all
-LAYERED = ("onnxruntime", "openvino")  # engines that tell how long each layer took
+LAYERED = ("onnxruntime", "openvino", "spike")  # engines that tell how long each layer took
 
 
 def verify(bundle: Bundle, runtime: str = "", score_limit: int | None = None) -> Verification:
@@ -244,13 +246,19 @@ def estimate(bundle: Bundle, trained: Trained) -> list[Estimate]:
     samples = len(next(iter(golden.inputs.values())))
     try:
         own = sorted(bundle.folder.glob("*_net.safetensors"))
-        net = spiking_net.load(own[0]) if own else trained.spiking_net()
+        net, neurons, _ = spiking_net.load_all(own[0]) if own else (trained.spiking_net(), {}, {})
     except EdgekitError:
         return []
     arithmetic = prices_of("horowitz45-fp32" if bundle.manifest.precision == "f32" else "horowitz45-int8")
     if own and bundle.manifest.format not in ("onnx", "openvino"):
         answers = {**golden.probes, **golden.exact}  # an integer network spikes for itself
-        counts = count(net, {p.name: answers[p.name] for p in net.populations if p.spiking})
+        spikes = {p.name: answers[p.name] for p in net.populations if p.spiking}
+        if neurons:  # of every step, which lie along the first axis; a stream sees another image at each
+            steps = len(next(iter(spikes.values())))
+            summed = {n: v.sum(0, dtype=np.int64) for n, v in spikes.items()}
+            counts = count(net, summed, steps=steps, first_layer_every_step=bundle.manifest.program.stream is not None)
+        else:
+            counts = count(net, spikes)
     else:
         counts = count_ann(net, samples)
     found = [price(counts, arithmetic, memory) for memory in (False, True)]

@@ -36,7 +36,7 @@ def export(module: Any, example_inputs: Any, out: Path | str, free: Any = None, 
 
 
 class Opened:
-    """A bundle at work on an engine: run(**inputs), or push(**inputs) and close_stream() for a stream."""
+    """A bundle at work on an engine: run(**inputs), or push(**inputs), push_events(places) and close_stream() for a stream."""
 
     def __init__(self, bundle: Bundle, runtime: str = "", threads: int = 0) -> None:
         self.bundle = bundle
@@ -54,6 +54,10 @@ class Opened:
     def push(self, **inputs: np.ndarray) -> Mapping[str, np.ndarray]:
         """More of a stream, of any length: the outputs of the chunks that are whole now."""
         return self._session.push(inputs)
+
+    def push_events(self, places: np.ndarray) -> Mapping[str, np.ndarray]:
+        """One chunk of a camera's stream, as events: whole numbers (n,), (channel * height + y) * width + x; for the runtime spike."""
+        return self._session.push_events(places)
 
     def close_stream(self) -> Mapping[str, np.ndarray]:
         """End a stream: what its tail gives."""

@@ -190,6 +190,11 @@ class Session(ABC):
         """Give a stream more of its input, of any length: the outputs of the chunks that are whole now, joined."""
         raise EdgekitError("this runtime runs whole inputs only; a stream needs onnxruntime, openvino or the C++ runtime")
 
+    def push_events(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """One chunk of a stream of a camera's frames, given as events: whole numbers (n,) in any order, each a place of the frame,
+        (channel * height + y) * width + x. The answer is that of the frame which holds how often each place came, 255 at most."""
+        raise EdgekitError("this runtime takes frames only; of a bundle in format spike, spike takes events")
+
     def close(self) -> dict[str, np.ndarray]:
         """End a stream: the outputs of the tail and of the phases after it."""
         raise EdgekitError("this runtime runs whole inputs only; a stream needs onnxruntime, openvino or the C++ runtime")

@@ -13,7 +13,9 @@ from test_spike import kernels
 from edgekit import examine, flow, registry, spiking_net, stepped_net
 from edgekit.bundle import Bundle, Golden
 from edgekit.errors import Broken, EdgekitError
+from edgekit.layers import profile_layers
 from edgekit.parts import Exporter, Runtime
+from edgekit.process_run import Request
 from edgekit.program import Feed, Join, Phase, Program, State, Stream, value
 from edgekit.signature import Signature, Tensor
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse
@@ -156,6 +158,9 @@ def test_events_that_do_not_fit_are_refused_and_the_stream_goes_on(tmp_path: Pat
     with registry.find(Runtime, "spike").open(bundle) as session:
         with pytest.raises(EdgekitError, match="event 1 is at place 144, the input has 144"):
             session.push_events(np.array([0, 144]))
+        for wrong, says in ((np.array([-1]), "found -1 to -1"), (np.array([0.5]), "whole numbers"), (np.array([[1]]), r"int64 \[1, 1\]")):
+            with pytest.raises(EdgekitError, match=says):
+                session.push_events(wrong)
         assert session.push_events(np.array([], np.uint32))["logits"].shape == (1, 1, 10)
     loop = exported(stepped("pooled", 1), tmp_path / "loop")
     with registry.find(Runtime, "spike").open(loop) as session, pytest.raises(EdgekitError, match="is no stream of single frames"):
@@ -165,6 +170,48 @@ def test_events_that_do_not_fit_are_refused_and_the_stream_goes_on(tmp_path: Pat
     bundle = exported(centred, tmp_path / "centred", streams=True)
     with registry.find(Runtime, "spike").open(bundle) as session, pytest.raises(EdgekitError, match="its image is centred"):
         session.push_events(np.array([0]))
+
+
+def test_a_profile_takes_packets_in_turn_and_says_how_many_events_a_second(tmp_path: Path):
+    bundle = exported(stepped("pooled", 1), tmp_path / "b", streams=True)
+    examine.verify(bundle, "spike")
+    found = examine.profile(bundle, Request("spike", seconds=0.2, processes=1))
+    assert found.load.different_inputs == 4 * STEPS
+    assert found.load.events_per_query == pytest.approx(float(frames(4).sum()) / (4 * STEPS))
+    assert found.load.events_per_s and found.load.events_per_s > found.load.events_per_query / (found.latency_p90_ms or 0) * 500
+    assert not any("times the minimum" in reason for reason in found.reasons)
+
+
+def test_layers_say_which_way_they_went_and_what_was_done(tmp_path: Path):
+    bundle = exported(stepped("pooled", 1), tmp_path / "b", streams=True)
+    found = profile_layers(bundle, "spike", 1)
+    assert [layer.name for layer in found.layers] == ["a", "b", "readout"] and found.layers[0].kernel == "events"
+    assert found.layers[0].operator.endswith("of 144 inputs") and found.layers[0].operations is not None
+    # 0.4 events a place, each meets at most 9 x 8 weights
+    assert 0.2 * 144 * 72 < found.layers[0].operations < 0.6 * 144 * 72
+    assert sum(layer.share for layer in found.layers) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("processor", ["a53", "a76"])
+def test_emulated_arm_processors_step_alike(tmp_path: Path, processor: str):
+    runtime = f"cpp_aarch64_{processor}"
+    if reason := registry.load(Runtime, runtime).ready():
+        pytest.skip(reason)
+    for kind, seed in (("pooled", 0), ("residual", 6)):
+        made = stepped(kind, seed)
+        expected = stepped_net.simulate(made, images(10, seed), STEPS)
+        with registry.find(Runtime, runtime).open(exported(made, tmp_path / kind), probes=True) as session:
+            got = session.run({"image": images(10, seed)})
+        for n, v in expected.items():
+            np.testing.assert_array_equal(got[n], v, err_msg=f"{n} {kind}")
+
+
+def test_operations_of_several_steps_are_priced_by_their_spikes(small_run: Path, tmp_path: Path):
+    trained = flow.load_trained(small_run / "train" / "t4")
+    bundle = flow.export(small_run / "train" / "t4", "spike", tmp_path / "b")
+    found = examine.estimate(bundle, trained)
+    spikes = sum(int(bundle.golden().exact[n].sum()) for n in trained.probes["main"])
+    assert {e.operations["spikes"] for e in found} == {spikes} and {e.operations["steps"] for e in found} == {4}
 
 
 def test_membranes_saturate_and_never_wrap():

@@ -115,9 +115,12 @@ class CSession(Session):
         return self._answers()
 
     def push_events(self, places: np.ndarray) -> dict[str, np.ndarray]:
-        """One chunk of a stream of camera frames, as events: uint32 (n,), each a place of the frame, (channel * height + y) *
-        width + x. The answer is that of the frame which holds how often each place came, 255 at most."""
-        kept = np.ascontiguousarray(places, np.uint32)
+        given = np.asarray(places)
+        if given.ndim != 1 or not (np.issubdtype(given.dtype, np.integer) or given.size == 0):
+            raise EdgekitError(f"events are whole numbers (n,), found {given.dtype} {list(given.shape)}")
+        if given.size and not 0 <= int(given.min()) <= int(given.max()) < 1 << 32:
+            raise EdgekitError(f"events are places of the frame, found {int(given.min())} to {int(given.max())}")
+        kept = np.ascontiguousarray(given, np.uint32)
         self._told(self._library.edgekit_push_events(self._handle, kept.ctypes.data, len(kept)))
         return self._answers()
 

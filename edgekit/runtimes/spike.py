@@ -49,7 +49,7 @@ class Spike(Runtime):
 
     @contextmanager
     def open(self, bundle: Bundle, threads: int = 0, probes: bool = False) -> Iterator[Session]:
-        """threads: 0 and 1 are the calling thread alone."""
+        """threads: 0 is all cores; layers that take a thread some microseconds are not shared."""
         built = runner(NATIVE)
         if built is None:
             raise Missing(self.ready())

@@ -214,7 +214,8 @@ class SpikeEngine : public Engine {
   Result<std::unique_ptr<Graph>> open(const BundleData& bundle, const GraphFile& graph, const Options& options) override {
     spike::Settings settings = settings_;
     settings.timed = options.layers;
-    settings.threads = static_cast<int>(std::clamp(static_cast<unsigned>(std::max(options.threads, 1)), 1u, std::max(std::thread::hardware_concurrency(), 1u)));
+    const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    settings.threads = options.threads > 0 ? std::min(options.threads, cores) : cores;
     const std::string path = bundle.folder + "/" + graph.file;
     auto network = spike::read_network(path);
     if (!network) return network.status();

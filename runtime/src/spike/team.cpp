@@ -19,18 +19,23 @@ inline void pause() {
 
 }  // namespace
 
-Team::Team(int parts) {
-  for (int part = 1; part < parts; ++part) helpers_.emplace_back([this, part] { help(part); });
+Team::Team(int parts) : parts_(parts), next_{parts} {
+  for (int part = 1; part < parts; ++part) helpers_.emplace_back([this] { help(); });
 }
 
 Team::~Team() {
   over_ = true;
-  start();
+  ++round_;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    wake_.notify_all();
+  }
   for (std::thread& helper : helpers_) helper.join();
 }
 
 void Team::start() {
-  left_.store(static_cast<int>(helpers_.size()), std::memory_order_relaxed);
+  done_.store(0, std::memory_order_relaxed);
+  next_.store(0, std::memory_order_release);  // what is called was written before, and is read after a part was taken
   ++round_;
   if (asleep_ > 0) {
     std::lock_guard<std::mutex> lock(mutex_);  // a helper that has counted itself asleep holds it until it waits
@@ -38,14 +43,21 @@ void Team::start() {
   }
 }
 
+void Team::take_parts() {
+  for (int part; (part = next_.fetch_add(1, std::memory_order_acquire)) < parts();) {
+    call_(what_, part);
+    done_.fetch_add(1, std::memory_order_release);
+  }
+}
+
 void Team::finish() {
-  for (int i = 0; left_.load(std::memory_order_acquire) > 0; ++i) {
+  for (int i = 0; done_.load(std::memory_order_acquire) < parts(); ++i) {
     pause();
     if (i > 10000) std::this_thread::yield();  // the helper's core is taken by somebody else
   }
 }
 
-void Team::help(int part) {
+void Team::help() {
   for (unsigned seen = 0;;) {
     const auto until = std::chrono::steady_clock::now() + kLook;
     while (round_ == seen) {
@@ -57,10 +69,9 @@ void Team::help(int part) {
         --asleep_;
       }
     }
-    ++seen;
+    seen = round_;
     if (over_) return;
-    call_(what_, part);
-    left_.fetch_sub(1, std::memory_order_release);
+    take_parts();
   }
 }
 

@@ -16,27 +16,30 @@ class Team {
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
-  int parts() const { return static_cast<int>(helpers_.size()) + 1; }
+  int parts() const { return parts_; }
 
-  // work(part) for part 0 to parts() - 1, each in a thread of its own; returns when all are done. work must not throw.
+  // work(part) for part 0 to parts() - 1, each once, by whichever thread is free: a helper that sleeps is not waited for. Returns when
+  // all are done. work must not throw.
   template <typename Work>
   void run(const Work& work) {
     call_ = [](const void* what, int part) { (*static_cast<const Work*>(what))(part); };
     what_ = &work;
     start();
-    work(0);
+    take_parts();
     finish();
   }
 
  private:
   void start();
+  void take_parts();
   void finish();
-  void help(int part);
+  void help();
 
+  const int parts_;
   void (*call_)(const void*, int) = nullptr;
   const void* what_ = nullptr;
   std::atomic<unsigned> round_{0};
-  std::atomic<int> left_{0}, asleep_{0};
+  std::atomic<int> next_{0}, done_{0}, asleep_{0};  // the part that is free next; beyond the last: none
   std::atomic<bool> over_{false};
   std::mutex mutex_;
   std::condition_variable wake_;
