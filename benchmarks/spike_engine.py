@@ -44,7 +44,8 @@ def main(named: list[str]) -> int:
             rows.append({"network": name, **of_network(Path(run), Path(folder))})
         print(json.dumps({k: rows[-1][k] for k in ("network", "accuracy", "ratios")}), file=sys.stderr, flush=True)
     json.dump({
-        "command": "python benchmarks/spike_engine.py NAME=RUN_FOLDER ...", "machine": device_name(), "threads": [1, 2], "limits": "benchmarks/spike_kernels.json",
+        "command": "python benchmarks/spike_engine.py NAME=RUN_FOLDER ...", "machine": device_name(), "threads": [1, 2],
+        "limits": "benchmarks/spike_kernels.json",
         "images_timed": PASSES * BLOCK, "networks": rows,
     }, sys.stdout, indent=1)  # fmt: skip
     print()

@@ -167,10 +167,9 @@ int main() {
       first[kPlacesIn] = count;
       kernels.events(events, {first.data(), ids.data()}, {0, 1, 0, kSide}, {by_events.data(), kChannels / 8, nullptr});
       const double middle = now_us();
-      std::memset(bytes.data(), 0, bytes.size());
       for (int place = 0; place < kPlacesIn; ++place) {
         const std::size_t at = (static_cast<std::size_t>(place / kSide) + 1) * kPadded + place % kSide + 1;
-        kernels.add_bits(&map[static_cast<std::size_t>(place) * kWords], kWords, bytes.data() + at * kChannels);
+        kernels.sum_bits({&map[static_cast<std::size_t>(place) * kWords], kWords, 1, 1, 0}, kChannels, bytes.data() + at * kChannels);
       }
       const double product = now_us();
       kernels.dense(dense, bytes.data(), {0, dense.blocks, 0, kSide}, {by_bytes.data(), kChannels / 8, nullptr});

@@ -73,6 +73,13 @@ struct FireLayer {
 inline constexpr std::int32_t kLeakOne = 4096;         // a leak of 1; edgekit/stepped_net.py
 inline constexpr std::int32_t kMembrane = 1 << 28;     // what a membrane holds, and what a current with its bias and a threshold reach
 
+// rows x columns places of a map, `words` words each, one beside the other; `row` words from a row to the next.
+struct BitWindow {
+  const std::uint64_t* bits = nullptr;
+  int words = 0, rows = 1, columns = 1;
+  std::size_t row = 0;
+};
+
 struct Kernels {
   const char* name;
   bool signed_bytes;  // the bytes of a DenseLayer are int8 (pixels less 128), else uint8
@@ -83,8 +90,9 @@ struct Kernels {
   // Ids of the ones among the bits of `channels` channels, base + number of the bit, to `out`, which has room for 16 more than there are.
   // How many. The bits behind the last channel are 0.
   std::uint32_t (*extract)(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out);
-  // out[c] += bit c, for 64 * words channels.
-  void (*add_bits)(const std::uint64_t* bits, int words, std::uint8_t* out);
+  // out[c] = how many of a window's places have bit c, for `depth` channels (a multiple of 4, at most 64 * words); nothing behind them is written.
+  void (*sum_bits)(const BitWindow& window, int depth, std::uint8_t* out);
+  std::uint64_t (*count_bits)(const std::uint64_t* bits, std::size_t words);
 };
 
 // Where in a row of an EventLayer the weight of a lane lies, and what its byte is. In pairs, the first half of each `pair_bytes` lanes are low

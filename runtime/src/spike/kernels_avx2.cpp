@@ -45,13 +45,13 @@ inline void store_dot(Sums sum, std::int32_t* out) { _mm_storeu_si128(reinterpre
 }  // namespace
 }  // namespace edgekit::spike
 
-#include "kernels_fire.hpp"
+#include "kernels_common.hpp"
 #include "kernels_impl.hpp"
 
 namespace edgekit::spike {
 
 const Kernels* avx2_kernels() {
-  static const Kernels table{"avx2", false, 32, event_layer, dense_layer, fire_layer, extract, add_bits};
+  static const Kernels table{"avx2", false, 32, event_layer, dense_layer, fire_layer, extract, sum_bits, count_bits};
   return &table;
 }
 

@@ -57,23 +57,29 @@ std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t bas
   return static_cast<std::uint32_t>(out - begin);
 }
 
-void add_bits(const std::uint64_t* bits, int words, std::uint8_t* out) {
-  for (int w = 0; w < words; ++w) {
-    const __m512i had = _mm512_loadu_si512(out + 64 * w);
-    _mm512_storeu_si512(out + 64 * w, _mm512_sub_epi8(had, _mm512_movm_epi8(bits[w])));
+void sum_bits(const BitWindow& window, int depth, std::uint8_t* out) {
+  for (int w = 0; 64 * w < depth; ++w) {
+    __m512i sum = _mm512_setzero_si512();
+    for (int y = 0; y < window.rows; ++y) {
+      const std::uint64_t* const row = window.bits + static_cast<std::size_t>(y) * window.row + w;
+      for (int x = 0; x < window.columns; ++x) sum = _mm512_sub_epi8(sum, _mm512_movm_epi8(row[x * window.words]));
+    }
+    const int left = depth - 64 * w;
+    // A store of these bytes alone: whole registers would overlap the next place's, and loads of it would wait for two stores.
+    _mm512_mask_storeu_epi8(out + 64 * w, left < 64 ? (std::uint64_t{1} << left) - 1 : ~std::uint64_t{0}, sum);
   }
 }
 
 }  // namespace
 }  // namespace edgekit::spike
 
-#include "kernels_fire.hpp"
+#include "kernels_common.hpp"
 #include "kernels_impl.hpp"
 
 namespace edgekit::spike {
 
 const Kernels* avx512_kernels() {
-  static const Kernels table{"avx512-vnni", false, 64, event_layer, dense_layer, fire_layer, extract, add_bits};
+  static const Kernels table{"avx512-vnni", false, 64, event_layer, dense_layer, fire_layer, extract, sum_bits, count_bits};
   return &table;
 }
 

@@ -39,13 +39,13 @@ inline void store_dot(Sums sum, std::int32_t* out) { _mm256_storeu_si256(reinter
 }  // namespace
 }  // namespace edgekit::spike
 
-#include "kernels_fire.hpp"
+#include "kernels_common.hpp"
 #include "kernels_impl.hpp"
 
 namespace edgekit::spike {
 
 const Kernels* avx_vnni_kernels() {
-  static const Kernels table{"avx-vnni", false, 32, event_layer, dense_layer, fire_layer, extract, add_bits};
+  static const Kernels table{"avx-vnni", false, 32, event_layer, dense_layer, fire_layer, extract, sum_bits, count_bits};
   return &table;
 }
 

@@ -7,7 +7,7 @@
 //   Weights, weights_at(), dot()  a register of weights, and their products with the bytes, added
 //   above(sums, thetas)           a bit a lane of int16
 //   above_dot(sums, thetas), store_dot(sums, out)   of a register of dense sums
-//   extract(), add_bits()
+//   extract(), sum_bits()
 // All is in the unnamed namespace: two files compiled for different processors must never share one copy of an inline function.
 
 namespace edgekit::spike {
@@ -192,20 +192,25 @@ inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int b
       weights += kLanes * 4;
     }
   }
+  // Read before anything is stored: a store of bytes might change whatever is read by reference.
+  const std::size_t place = static_cast<std::size_t>(y) * at.out_width + x, stride = out.stride, next = static_cast<std::size_t>(layer.blocks) * kLanes;
+  if (out.sums) {
+    std::int32_t* to = out.sums + place * next + static_cast<std::size_t>(block) * kLanes;
+#pragma GCC unroll 16
+    for (int p = 0; p < kAt; ++p) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) store_dot(sum[p][v], to + p * next + v * kDotLanes);
+    }
+    return;
+  }
+  std::uint8_t* const to = out.spikes + place * stride + block * (kLanes / 8);
+  const std::int32_t* const theta = layer.theta + block * kLanes;
 #pragma GCC unroll 16
   for (int p = 0; p < kAt; ++p) {
-    const std::size_t place = static_cast<std::size_t>(y) * at.out_width + x + p;
-    if (out.sums) {
+    std::uint64_t bits = 0;
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) store_dot(sum[p][v], out.sums + (place * layer.blocks + block) * kLanes + v * kDotLanes);
-    } else {
-      std::uint64_t bits = 0;
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) {
-        bits |= static_cast<std::uint64_t>(above_dot(sum[p][v], layer.theta + block * kLanes + v * kDotLanes)) << (v * kDotLanes);
-      }
-      std::memcpy(out.spikes + place * out.stride + block * (kLanes / 8), &bits, kLanes / 8);
-    }
+    for (int v = 0; v < kVectors; ++v) bits |= static_cast<std::uint64_t>(above_dot(sum[p][v], theta + v * kDotLanes)) << (v * kDotLanes);
+    std::memcpy(to + p * stride, &bits, kLanes / 8);
   }
 }
 

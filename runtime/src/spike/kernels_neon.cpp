@@ -48,13 +48,13 @@ inline void store_dot(const Sums& sum, std::int32_t* out) { vst1q_s32(out, joine
 }  // namespace
 }  // namespace edgekit::spike
 
-#include "kernels_fire.hpp"
+#include "kernels_common.hpp"
 #include "kernels_impl.hpp"
 
 namespace edgekit::spike {
 
 const Kernels* neon_kernels() {
-  static const Kernels table{"neon", false, 0, event_layer, dense_layer, fire_layer, extract, add_bits};
+  static const Kernels table{"neon", false, 0, event_layer, dense_layer, fire_layer, extract, sum_bits, count_bits};
   return &table;
 }
 

@@ -28,13 +28,20 @@ std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t bas
   return static_cast<std::uint32_t>(out - begin);
 }
 
-void add_bits(const std::uint64_t* bits, int words, std::uint8_t* out) {
+void sum_bits(const BitWindow& window, int depth, std::uint8_t* out) {
   static const std::uint8_t each[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
   const uint8x16_t mask = vld1q_u8(each);
-  for (int part = 0; part < 4 * words; ++part) {
-    const auto two = static_cast<std::uint16_t>(bits[part / 4] >> (16 * (part % 4)));
-    const uint8x16_t bytes = vcombine_u8(vdup_n_u8(static_cast<std::uint8_t>(two)), vdup_n_u8(static_cast<std::uint8_t>(two >> 8)));
-    vst1q_u8(out + 16 * part, vsubq_u8(vld1q_u8(out + 16 * part), vtstq_u8(bytes, mask)));
+  for (int c = 0; c < depth; c += 16) {
+    uint8x16_t sum = vdupq_n_u8(0);
+    for (int y = 0; y < window.rows; ++y) {
+      const std::uint64_t* const row = window.bits + static_cast<std::size_t>(y) * window.row + c / 64;
+      for (int x = 0; x < window.columns; ++x) {
+        const auto two = static_cast<std::uint16_t>(row[x * window.words] >> (c % 64));
+        const uint8x16_t bytes = vcombine_u8(vdup_n_u8(static_cast<std::uint8_t>(two)), vdup_n_u8(static_cast<std::uint8_t>(two >> 8)));
+        sum = vsubq_u8(sum, vtstq_u8(bytes, mask));
+      }
+    }
+    std::memcpy(out + c, &sum, static_cast<std::size_t>(depth - c < 16 ? depth - c : 16));
   }
 }
 

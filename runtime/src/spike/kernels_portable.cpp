@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "kernels_fire.hpp"
+#include "kernels_common.hpp"
 
 namespace edgekit::spike {
 namespace {
@@ -89,14 +89,20 @@ std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t bas
   return count;
 }
 
-void add_bits(const std::uint64_t* bits, int words, std::uint8_t* out) {
-  for (int i = 0; i < 64 * words; ++i) out[i] = static_cast<std::uint8_t>(out[i] + (bits[i / 64] >> (i % 64) & 1));
+void sum_bits(const BitWindow& window, int depth, std::uint8_t* out) {
+  for (int c = 0; c < depth; ++c) {
+    unsigned sum = 0;
+    for (int y = 0; y < window.rows; ++y) {
+      for (int x = 0; x < window.columns; ++x) sum += window.bits[static_cast<std::size_t>(y) * window.row + x * window.words + c / 64] >> (c % 64) & 1;
+    }
+    out[c] = static_cast<std::uint8_t>(sum);
+  }
 }
 
 }  // namespace
 
 const Kernels* portable_kernels() {
-  static const Kernels table{"portable", false, 0, event_layer, dense_layer, fire_layer, extract, add_bits};
+  static const Kernels table{"portable", false, 0, event_layer, dense_layer, fire_layer, extract, sum_bits, count_bits};
   return &table;
 }
 

@@ -16,10 +16,10 @@ int up_to(int n, int step) { return (n + step - 1) / step * step; }
 // Blocks of 128 channels keep one event's weights in two cache lines; a narrow layer would only add zeros.
 int event_lanes(int outputs) { return outputs <= 32 ? 32 : outputs <= 64 ? 64 : 128; }
 
-// The lanes that leave the fewest empty.
+// The lanes that leave the fewest empty; 16, with a product a byte that is loaded, only where others leave more.
 int dense_lanes(int outputs) {
   int best = 32;
-  for (const int lanes : {16, 48}) {
+  for (const int lanes : {48, 16}) {
     if (up_to(outputs, lanes) < up_to(outputs, best)) best = lanes;
   }
   return best;

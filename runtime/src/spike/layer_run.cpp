@@ -50,17 +50,13 @@ void Layer::run(const Given& given, const std::int32_t* before, std::int32_t* af
   if (population_.membrane) fire(before, after);
   if (settings_.timed) {
     report_.microseconds = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
-    report_.spikes = 0;
-    for (std::size_t i = 0; i < map_.bits.size(); ++i) report_.spikes += static_cast<std::uint64_t>(__builtin_popcountll(map_.bits[i]));
+    report_.spikes = kernels_.count_bits(map_.bits.data(), map_.bits.size());
   }
 }
 
 // Spikes of the source; those of a last odd row or column, which a pooling drops, are few enough to count along.
 std::uint64_t Layer::count_events() const {
-  const Aligned<std::uint64_t>& bits = sources_.front()->bits;
-  std::uint64_t count = 0;
-  for (std::size_t i = 0; i < bits.size(); ++i) count += static_cast<std::uint64_t>(__builtin_popcountll(bits[i]));
-  return count;
+  return kernels_.count_bits(sources_.front()->bits.data(), sources_.front()->bits.size());
 }
 
 void Layer::compute(Way way, const Given& given) {
@@ -76,9 +72,7 @@ void Layer::compute(Way way, const Given& given) {
     sum_lanes_ = by_events_.blocks * by_events_.lanes;
     shifted_ = false;
   } else {
-    if (sources_.front() && by_bytes_.depth % 64) {
-      gather_bytes(0, by_bytes_.at.height);  // whole words reach into the next row, which must not be another thread's
-    } else if (sources_.front()) {
+    if (sources_.front()) {
       share([&](int part, int parts) { gather_bytes(share_of(by_bytes_.at.height, part, parts), share_of(by_bytes_.at.height, part + 1, parts)); });
     } else {
       gather_pixels(given.image);
@@ -180,20 +174,22 @@ void Layer::gather_packet(const Packet& packet) {
   }
 }
 
-// Whole words are added, the last of them beyond the channels of a place: only zeros, into bytes that are there.
+// What is padded around the rows was 0 from the beginning.
 void Layer::gather_bytes(int y0, int y1) {
   const Synapse& s = population_.synapses.front();
   const Map& from = *sources_.front();
   const Geometry& at = by_bytes_.at;
   const std::size_t columns = static_cast<std::size_t>(at.width) + 2 * at.pad_x;
-  for (int y = y0; y < y1; ++y) {  // what is padded around them was 0 from the beginning
-    std::memset(bytes_.data() + (static_cast<std::size_t>(y) + at.pad_y) * columns * by_bytes_.depth, 0, columns * by_bytes_.depth);
-    for (int x = 0; x < at.width; ++x) {
-      std::uint8_t* const to = bytes_.data() + ((static_cast<std::size_t>(y) + at.pad_y) * columns + x + at.pad_x) * by_bytes_.depth;
-      for (int i = 0; i < s.pool_y; ++i) {
-        const std::size_t place = (static_cast<std::size_t>(y) * s.pool_y + i) * from.size.width + static_cast<std::size_t>(x) * s.pool_x;
-        for (int j = 0; j < s.pool_x; ++j) kernels_.add_bits(from.at(place + j), (at.channels + 63) / 64, to);
-      }
+  BitWindow window;
+  window.words = from.words;
+  window.rows = s.pool_y;
+  window.columns = s.pool_x;
+  window.row = static_cast<std::size_t>(from.size.width) * from.words;
+  for (int y = y0; y < y1; ++y) {
+    std::uint8_t* to = bytes_.data() + ((static_cast<std::size_t>(y) + at.pad_y) * columns + at.pad_x) * by_bytes_.depth;
+    for (int x = 0; x < at.width; ++x, to += by_bytes_.depth) {
+      window.bits = from.at(static_cast<std::size_t>(y) * s.pool_y * from.size.width + static_cast<std::size_t>(x) * s.pool_x);
+      kernels_.sum_bits(window, by_bytes_.depth, to);
     }
   }
 }

@@ -1,5 +1,5 @@
-// One step of leaky membranes, for every processor: vectors of 16 numbers that the compiler cuts into its registers.
-// In the unnamed namespace, see kernels_impl.hpp.
+// What is written alike for every processor and compiled for each: a step of leaky membranes, in vectors of 16 numbers that the compiler
+// cuts into its registers, and the counting of bits. In the unnamed namespace, see kernels_impl.hpp.
 
 namespace edgekit::spike {
 namespace {
@@ -23,6 +23,13 @@ inline void leak_away(Int32x16& u, std::int32_t leak) {
   const Int32x16 left = share * (size >> 12) + ((share * (size & 4095)) >> 12);
   const Int32x16 turned = leak < 0 ? ~sign : sign;
   u = (left ^ turned) - turned;
+}
+
+// An instruction where the processor has one; without, it costs as much as a small layer.
+std::uint64_t count_bits(const std::uint64_t* bits, std::size_t words) {
+  std::uint64_t count = 0;
+  for (std::size_t i = 0; i < words; ++i) count += static_cast<std::uint64_t>(__builtin_popcountll(bits[i]));
+  return count;
 }
 
 void fire_layer(const FireLayer& layer) {
