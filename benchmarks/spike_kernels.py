@@ -69,7 +69,7 @@ def picture(found: dict[str, Any]) -> str:
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 920 320" font-family="sans-serif" font-size="13" fill="#222">
 <rect width="920" height="320" fill="#fff"/>
 {_scheme()}
-<text x="{left}" y="30" font-weight="bold">Time of one layer, µs ({found["layer"]}, {found["kernels"]})</text>
+<text x="{left}" y="30" font-weight="bold">A 3x3 layer of 128 channels, µs ({found["kernels"]})</text>
 <path d="M{left},{top} V{top + height} H{left + width}" fill="none" stroke="#888"/>{marks}
 <text x="{left + width / 2:.0f}" y="{top + height + 38}" text-anchor="middle">inputs that spike</text>
 {line("dense_p50_us", "#888")}{line("events_p50_us", "#c0392b")}
@@ -96,7 +96,7 @@ def _scheme() -> str:
     fired = (2, 3, 9, 14)
     out = "".join(f'<rect x="{250 + 9 * c}" y="256" width="8" height="12" fill="{"#c0392b" if c in fired else "#eee"}"/>' for c in range(16))
     return f"""<text x="20" y="30" font-weight="bold">A place of the output, by events</text>
-<text x="20" y="52">spikes under the kernel: bits</text>{cells}
+<text x="20" y="52">bits under the kernel</text>{cells}
 <path d="M140,81 H165" stroke="#222" marker-end="url(#a)"/>
 <defs><marker id="a" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto"><path d="M0,0 L8,4 L0,8 z"/></marker></defs>
 <text x="172" y="62">the ones, as</text><text x="172" y="78">numbers:</text><text x="172" y="98" fill="#c0392b">1 5 11 16 22</text>
