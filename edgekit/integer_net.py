@@ -49,9 +49,7 @@ def quantise(net: SpikingNet, ranges: Ranges = LOIHI, samples: np.ndarray | None
     populations = []
     chosen = _Chosen(net, samples) if samples is not None else None
     for p in net.populations:
-        in_scale = net.input_scale if any(s.source == INPUT for s in p.synapses) else 1.0
-        if in_scale != 1.0 and any(s.source != INPUT for s in p.synapses):
-            raise EdgekitError(f"layer '{p.name}' mixes the input with spikes: their integer scales differ; give the input a layer of its own")
+        in_scale = _input_unit(net, p)
         if p.spiking:
             ways = [_spiking(net, p, ranges, in_scale), *(chosen.ways(net, p, ranges, in_scale) if chosen else ())]
             populations.append((chosen.best(ways) if chosen else ways[0], 1.0))
@@ -73,17 +71,8 @@ def quantise_per_channel(net: SpikingNet) -> SpikingNet:
     populations = []
     readout_scale = 1.0
     for p in net.populations:
-        in_scale = net.input_scale if any(s.source == INPUT for s in p.synapses) else 1.0
-        if in_scale != 1.0 and any(s.source != INPUT for s in p.synapses):
-            raise EdgekitError(f"layer '{p.name}' mixes the input with spikes: their integer scales differ; give the input a layer of its own")
-        rows = np.concatenate([s.weight.astype(np.float64).reshape(len(s.weight), -1) for s in p.synapses], axis=1)
-        step = whole_step(rows, 127)
-        scale = np.where(step > 0, step, np.abs(rows).max(1) / 127)
-        scale[scale == 0] = 1.0  # a channel without weights: any scale will do
+        scale, in_scale, readout_scale = byte_scale(net, p)  # the read-out comes last
         if p.threshold is None:
-            # A power of two: engines fold this factor into weights or sums, and only so is every order of that exact.
-            readout_scale = float(2.0 ** np.ceil(np.log2(scale.max() * in_scale * net.readout_scale)))
-            scale[:] = readout_scale / (in_scale * net.readout_scale)
             bias = np.rint(p.bias.astype(np.float64) / (scale * in_scale))
         else:
             bias = -np.floor((float(p.threshold) - p.bias.astype(np.float64)) / (scale * in_scale))
@@ -98,6 +87,29 @@ def quantise_per_channel(net: SpikingNet) -> SpikingNet:
     made = dataclasses.replace(net, populations=tuple(populations), readout_scale=readout_scale)
     made.check()
     return made
+
+
+def byte_scale(net: SpikingNet, p: Population) -> tuple[np.ndarray, float, float]:
+    """(the unit of each output channel's 8-bit weights (C,), the unit of the input that they meet, the read-out's new readout_scale).
+    The units of the read-out are all one, and its readout_scale is a power of two: engines fold that factor into weights or
+    sums, and only so is every order of that exact. Raises EdgekitError where a layer sees both the input and spikes."""
+    in_scale = _input_unit(net, p)
+    rows = np.concatenate([s.weight.astype(np.float64).reshape(len(s.weight), -1) for s in p.synapses], axis=1)
+    step = whole_step(rows, 127)
+    scale = np.where(step > 0, step, np.abs(rows).max(1) / 127)
+    scale[scale == 0] = 1.0  # a channel without weights: any scale will do
+    readout_scale = net.readout_scale
+    if p.threshold is None:
+        readout_scale = float(2.0 ** np.ceil(np.log2(scale.max() * in_scale * net.readout_scale)))
+        scale[:] = readout_scale / (in_scale * net.readout_scale)
+    return scale, in_scale, readout_scale
+
+
+def _input_unit(net: SpikingNet, p: Population) -> float:
+    in_scale = net.input_scale if any(s.source == INPUT for s in p.synapses) else 1.0
+    if in_scale != 1.0 and any(s.source != INPUT for s in p.synapses):
+        raise EdgekitError(f"layer '{p.name}' mixes the input with spikes: their integer scales differ; give the input a layer of its own")
+    return in_scale
 
 
 def largest_current(net: SpikingNet, p: Population) -> np.ndarray:

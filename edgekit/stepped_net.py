@@ -22,7 +22,7 @@ import numpy as np
 
 from edgekit import spiking_net
 from edgekit.errors import Broken, EdgekitError
-from edgekit.integer_net import BYTE_WEIGHTS, largest_current, rounded, whole_step
+from edgekit.integer_net import BYTE_WEIGHTS, byte_scale, largest_current, rounded
 from edgekit.spiking_net import INPUT, SpikingNet, current
 
 LEAK_ONE = 4096  # a leak of 1: 12 bits
@@ -125,18 +125,8 @@ def quantise(net: SpikingNet, neurons: Mapping[str, FloatNeuron]) -> SteppedNet:
     populations, made = [], {}
     readout_scale = 1.0
     for p in net.populations:
-        in_scale = net.input_scale if any(s.source == INPUT for s in p.synapses) else 1.0
-        if in_scale != 1.0 and any(s.source != INPUT for s in p.synapses):
-            raise EdgekitError(f"layer '{p.name}' mixes the input with spikes: their integer scales differ; give the input a layer of its own")
-        rows = np.concatenate([s.weight.astype(np.float64).reshape(len(s.weight), -1) for s in p.synapses], axis=1)
-        step = whole_step(rows, 127)
-        scale = np.where(step > 0, step, np.abs(rows).max(1) / 127)
-        scale[scale == 0] = 1.0  # a channel without weights: any scale will do
-        if p.threshold is None:
-            # A power of two, so that logits are exact in float32 (integer_net.quantise_per_channel).
-            readout_scale = float(2.0 ** np.ceil(np.log2(scale.max() * in_scale * net.readout_scale)))
-            scale[:] = readout_scale / (in_scale * net.readout_scale)
-        else:
+        scale, in_scale, readout_scale = byte_scale(net, p)  # the read-out comes last
+        if p.threshold is not None:
             neuron = neurons[p.name]
             theta = np.rint(neuron.threshold / (scale * in_scale))
             # A channel so weak that its threshold is out of range never fires by one current; coarser weights keep it in range.
