@@ -30,6 +30,7 @@ def replays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sanitized(tmp_path_factory, "replays") / "fuzz"
 
 
+@pytest.mark.builds
 @pytest.mark.parametrize("target", TARGETS)
 def test_seeds_and_changes_of_them_are_read_or_refused(replays: Path, target: str, capsys: pytest.CaptureFixture[str]):
     changed = CHANGED.get(target, 5000)
@@ -42,6 +43,7 @@ def test_seeds_and_changes_of_them_are_read_or_refused(replays: Path, target: st
         print(f"\n{target}: {done.stdout.strip()}", end="")
 
 
+@pytest.mark.builds
 def test_a_replay_notices_what_a_target_expects(replays: Path, tmp_path: Path):
     """The programs do fail: one that is asked for a file that is not there, as any target does whose EXPECT does not hold."""
     done = subprocess.run([replays / "replay-json", tmp_path / "none"], capture_output=True, text=True, check=False)
