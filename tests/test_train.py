@@ -22,6 +22,15 @@ from edgekit.measurement import silent
 from edgekit.train import Fitted, Plan, fit, launch
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said here of bits and of several processes is said of CPUs: also on a machine with a GPU, here and in child processes."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
 Batch = tuple[torch.Tensor, ...]
 
 

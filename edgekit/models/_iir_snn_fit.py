@@ -16,7 +16,7 @@ from edgekit.errors import EdgekitError
 from edgekit.estimate import count, count_ann, price, prices_of
 from edgekit.images import Images
 from edgekit.measurement import Progress
-from edgekit.models._iir_snn_options import Options, Sparsity, build, for_ann, for_steps, normalise
+from edgekit.models._iir_snn_options import Network, Options, Sparsity, build, for_ann, for_steps, normalise, options_of
 from edgekit.plan import Plan
 from edgekit.train import Fitted
 
@@ -32,10 +32,11 @@ class Task:
     """The three hooks of the training loop: batches, loss, score."""
 
     def __init__(
-        self, data: Images, options: Options, steps: int | None, sparsity: Sparsity | None = None, priced: frozenset[str] = frozenset()
-    ) -> None:
+        self, data: Images, options: Options, steps: int | None, sparsity: Sparsity | None = None,
+        priced: frozenset[str] = frozenset(), teacher: Net | None = None,
+    ) -> None:  # fmt: skip
         """priced: layers whose spikes have a price; OR pooling, which only repeats others' spikes, is not among them."""
-        self.priced = priced
+        self.priced, self.teacher, self.distillation = priced, teacher, options.distillation
         self.data, self.options, self.steps, self.sparsity = data, options.data, steps, sparsity  # steps None: the ANN
 
     def batches(
@@ -68,13 +69,26 @@ class Task:
         return logits
 
     def loss(self, module: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Cross-entropy of the logits, summed over the steps, and where asked for the price of spikes."""
+        """Cross-entropy of the logits, summed over the steps, and where asked for what the teacher says and the price of spikes."""
+        if self.sparsity is None:
+            return self._missed(self._logits(module, batch[0]), batch)
+        logits, over = self._with_excess(module, batch[0], self.sparsity.rate)
+        return self._missed(logits, batch) + self.sparsity.weight * over
+
+    def _missed(self, logits: torch.Tensor, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        import torch
         from torch.nn import functional as F
 
-        if self.sparsity is None:
-            return F.cross_entropy(self._logits(module, batch[0]), batch[1])
-        logits, over = self._with_excess(module, batch[0], self.sparsity.rate)
-        return F.cross_entropy(logits, batch[1]) + self.sparsity.weight * over
+        x, labels = batch
+        hard = F.cross_entropy(logits, labels)
+        if self.teacher is None:
+            return hard
+        teacher, heat, share = self.teacher.to(x.device), self.distillation.temperature, self.distillation.weight
+        with torch.no_grad():
+            wanted = F.log_softmax(teacher(x.mean(1) if x.ndim == 5 else x).float() / heat, 1)  # of events an ANN sees the mean over the bins
+        # Times the square of the temperature, by which the gradient shrinks (end of section 2 there).
+        soft = heat * heat * F.kl_div(F.log_softmax(logits.float() / heat, 1), wanted, reduction="batchmean", log_target=True)
+        return (1 - share) * hard + share * soft
 
     def _with_excess(self, module: Any, x: torch.Tensor, wanted: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits, and by which share of the wanted rate a layer is above it, in the mean over the layers."""
@@ -122,11 +136,13 @@ class Fit:
     def __init__(self, options: Options, out: Path, progress: Progress, data: Images, fabric: Any) -> None:
         self.options, self.out, self.progress, self.data, self.fabric = options, out, progress, data, fabric
         self.rows: list[dict[str, Any]] = []
+        self.teacher: Checkpoint | None = None
 
     def run(self) -> Path:
         """Do what is not done yet; the checkpoint folder of the last stage."""
         o = self.options
         ann = self._stage("ann", "ANN", "ann", None, o.ann, None)
+        self.teacher = self._teacher() if o.distillation.own else ann if o.distillation.weight else None
         last: Checkpoint = ann
         for steps, epochs in zip(o.schedule, o.epochs, strict=True):
             plan = dataclasses.replace(o.snn, epochs=epochs)
@@ -145,6 +161,34 @@ class Fit:
         self.fabric.barrier()
         return last.folder
 
+    def _teacher(self) -> Checkpoint:
+        """An ANN of another size, which only teaches."""
+        o, d = self.options, self.options.distillation
+        network = Network("custom", d.layers, d.hidden, o.network.dropout)
+        plan = dataclasses.replace(o.ann, epochs=d.epochs or o.ann.epochs)
+        fit = Fit(dataclasses.replace(o, network=network, ann=plan), self.out, self.progress, self.data, self.fabric)
+        taught = fit._stage("teacher", "ANN, teacher", "teacher", None, plan, None)
+        self.rows += fit.rows
+        return taught
+
+    def _taught_by(self, steps: int | None) -> Net | None:
+        """The ANN that a stage learns from beside the labels."""
+        if steps is None or self.teacher is None:
+            return None
+        net = build(options_of(self.teacher.facts["recipe"]), self.data, spiking=False)
+        net.load_state_dict(self.teacher.state())
+        return net.eval().requires_grad_(False)
+
+    def _decided(self, name: str, steps: int | None, plan: Plan | None, source: Checkpoint | None, sparsity: Sparsity | None) -> dict[str, Any]:
+        """All that a stage's weights follow from, and nothing of later stages, which can be tried at other values."""
+        found: dict[str, Any] = {"stage": name, "plan": plan and dataclasses.asdict(plan), "source": source and source.sha256}
+        recipe = dataclasses.asdict(self.options)
+        if steps is None:
+            return {**found, "recipe": {k: recipe[k] for k in ("network", "data", "seed")}}
+        taught = plan is not None and self.teacher is not None
+        later = {"sparsity": sparsity and dataclasses.asdict(sparsity), "distillation": taught and recipe["distillation"]}
+        return {**found, "recipe": {**recipe, **later}, "teacher": self.teacher.sha256 if taught and self.teacher else None}
+
     def _stage(
         self, name: str, label: str, role: str, steps: int | None, plan: Plan | None, source: Checkpoint | None,
         sparsity: Sparsity | None = None,
@@ -153,14 +197,7 @@ class Fit:
         import torch
 
         folder = self.out / name
-        decided_by = {
-            # A price on spikes decides its own stage alone: those before it stay when it is tried at another value.
-            "recipe": {**dataclasses.asdict(self.options), "sparsity": sparsity and dataclasses.asdict(sparsity)},
-            "plan": plan and dataclasses.asdict(plan),
-            "source": source and source.sha256,
-            "stage": name,
-        }
-        key = files.hash_of(decided_by)
+        key = files.hash_of(self._decided(name, steps, plan, source, sparsity))
         try:
             done = open_checkpoint(folder)
         except EdgekitError:
@@ -168,7 +205,8 @@ class Fit:
         if done is None or done.facts.get("key") != key:
             torch.manual_seed(self.options.seed)
             net = self._initial(steps, source)
-            fitted = self._train(net, name, label, Task(self.data, self.options, steps, sparsity, frozenset(net.neurons)), plan, key)
+            task = Task(self.data, self.options, steps, sparsity, frozenset(net.neurons), self._taught_by(steps))
+            fitted = self._train(net, name, label, task, plan, key)
             facts = {
                 "family": "iir_snn",
                 "name": self.out.parent.name,

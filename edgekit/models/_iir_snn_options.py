@@ -74,6 +74,35 @@ class Sparsity:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """While it spikes, a network also learns what an ANN gives for the same image (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2).
+
+    The loss becomes  (1 - weight) * cross-entropy + weight * temperature^2 * KL(softmax(a / temperature) || softmax(s / temperature)),
+    a the logits of the ANN, s those of the spiking network. The ANN is the one that the network was made from or, with `layers` or
+    `hidden`, one of that size, trained first for `epochs` by the plan of the ANN and then no more.
+    """
+
+    weight: float = 0.0  # 0: none
+    temperature: float = 2.0
+    layers: tuple[int | str, ...] = ()  # as those of Network
+    hidden: tuple[int, ...] = ()
+    epochs: int = 0  # 0: those of the ANN
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight is a share from 0 (none) to 1, found {self.weight}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be above 0, found {self.temperature}")
+        if self.epochs < 0:
+            raise ValueError(f"epochs must be 0 (those of the ANN) or more, found {self.epochs}")
+
+    @property
+    def own(self) -> bool:
+        """Whether another ANN than that of the recipe teaches."""
+        return self.weight > 0 and bool(self.layers or self.hidden)
+
+
+@dataclass(frozen=True)
 class Options:
     """A recipe of this family. `snn.epochs` is for each stage unless stage_epochs gives one number a stage."""
 
@@ -81,6 +110,7 @@ class Options:
     snn: Plan
     network: Network = field(default_factory=Network)
     data: Data = field(default_factory=Data)
+    distillation: Distillation = field(default_factory=Distillation)
     sparsity: Sparsity = field(default_factory=Sparsity)
     schedule: tuple[int, ...] = (5, 4, 3, 2, 1)
     stage_epochs: tuple[int, ...] = ()
