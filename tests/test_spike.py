@@ -18,6 +18,7 @@ from edgekit import examine, files, flow, registry, spiking_net
 from edgekit.bundle import Bundle, Golden
 from edgekit.errors import EdgekitError
 from edgekit.parts import Exporter, Runtime
+from edgekit.process_run import Request
 from edgekit.runtimes import _cpp_build, cpp
 from edgekit.signature import Signature, Tensor
 from edgekit.spiking_net import INPUT, Population, SpikingNet, Synapse, synapse_shape
@@ -120,6 +121,9 @@ def test_a_trained_network_keeps_its_score_and_is_verified_on_every_runtime(smal
     for name, array in files.load_tensors(again.folder / "integer_net.safetensors").items():
         np.testing.assert_array_equal(array, files.load_tensors(bundle.graph())[name])
     assert examine.verify(bundle, "cpp", 0).exact_mismatches == 0
+    # The runner, too, times golden images in turn, not one again and again.
+    timed = examine.profile(bundle, Request("cpp", seconds=0.1, processes=1))
+    assert timed.load.different_inputs == len(bundle.golden().inputs["image"]) > 1
 
 
 @pytest.mark.parametrize("processor", ["a53", "a76"])

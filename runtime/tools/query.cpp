@@ -1,6 +1,9 @@
 // Golden inputs as one query.
 #include "query.hpp"
 
+#include <algorithm>
+#include <cstring>
+
 #include "bundle_data.hpp"
 #include "golden.hpp"
 #include "samples.hpp"
@@ -12,6 +15,7 @@ Result<Query> Query::open(const Bundle& bundle, const Options& options, bool one
   auto inputs = golden_inputs(bundle, &made.memory_);
   if (!inputs) return inputs.status();
   made.inputs_ = *inputs;
+  const Inputs whole = made.inputs_;
   for (const TensorInfo& info : one_sample ? bundle.inputs() : std::vector<TensorInfo>()) {
     const auto found = made.inputs_.find(info.name);
     if (info.names.empty() || info.names[0] != "batch" || found == made.inputs_.end()) continue;
@@ -25,7 +29,11 @@ Result<Query> Query::open(const Bundle& bundle, const Options& options, bool one
   made.load_ms_ = static_cast<double>(now_ns() - start) / 1e6;
   made.session_ = std::move(*session);
   made.streams_ = bundle.streams();
-  if (!made.streams_) return made;
+  if (!made.streams_) {
+    // What the spike engine does depends on how much spikes.
+    if (one_sample && made.session_.engine().rfind("spike", 0) == 0) made.take_turns(bundle, whole);
+    return made;
+  }
   std::int64_t hop = 1;
   Inputs given;
   const auto& feeds = bundle.data()->program.stream->feeds;
@@ -40,6 +48,35 @@ Result<Query> Query::open(const Bundle& bundle, const Options& options, bool one
   made.piece_ = cut(bundle, made.inputs_, 0, hop);
   made.inputs_ = views(made.piece_);
   return made;
+}
+
+void Query::take_turns(const Bundle& bundle, const Inputs& whole) {
+  std::size_t samples = 0;
+  std::vector<std::string> batched;
+  for (const TensorInfo& info : bundle.inputs()) {
+    const auto found = whole.find(info.name);
+    if (info.names.empty() || info.names[0] != "batch" || found == whole.end()) continue;
+    const auto rows = static_cast<std::size_t>(found->second.shape[0]);
+    samples = batched.empty() ? rows : std::min(samples, rows);
+    batched.push_back(info.name);
+  }
+  if (samples < 2) return;
+  turns_.resize(samples);
+  for (std::size_t i = 0; i < samples; ++i) {
+    for (const std::string& name : batched) {
+      TensorView row = inputs_.at(name);
+      row.data = static_cast<const unsigned char*>(row.data) + i * row.bytes();
+      turns_[i][name].assign(row);
+    }
+  }
+  piece_ = turns_.front();
+  for (const std::string& name : batched) inputs_[name] = piece_.at(name).view();
+}
+
+void Query::next() {
+  if (turns_.empty()) return;
+  const Tensors& turn = turns_[random_() % turns_.size()];
+  for (auto& [name, to] : piece_) std::memcpy(to.data(), turn.at(name).data(), to.bytes());
 }
 
 }  // namespace edgekit

@@ -52,6 +52,7 @@ Result<WarmUp> warm(Query* query, double cap_s, std::optional<int> core) {
   for (const std::int64_t start = now_ns(); seconds_since(start) < cap_s;) {
     Samples taken(window);
     while (taken.size() < window) {
+      query->next();
       if (Status s = taken.take([&] { return query->ask(); }); !s) return s;
     }
     found.runs += window;
@@ -69,6 +70,7 @@ Status steady_state(Query* query, double seconds, Samples* taken) {
   while (taken->size() < kMost) {
     const double spent = seconds_since(begin);
     if (spent >= seconds && (taken->size() >= kLeast || (spent >= kPatience_s && taken->size() >= kFew))) break;
+    query->next();
     if (Status s = taken->take([&] { return query->ask(); }); !s) return s;
   }
   return {};
@@ -106,6 +108,7 @@ Status back_to_back(Query* query, double seconds, Json* found) {
   edges.push_back(now_ns());
   std::uint64_t inferences = 0;
   while (!inferences || seconds_since(edges[1]) < seconds) {
+    query->next();
     if (Status s = query->ask(); !s) return s;
     ++inferences;
   }
@@ -147,6 +150,7 @@ Status profile(const Bundle& bundle, const Arguments& arguments) {
                         {"memory_peak_mb", peak},
                         {"overhead_ns", overhead_ns()},
                         {"samples_per_query", 1},
+                        {"different_inputs", query->different_inputs()},
                         {"period_ns", 0},
                         {"offered_per_s", 0.0},
                         {"pinned_to", core ? Json(*core) : Json()}};
