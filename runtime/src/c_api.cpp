@@ -97,6 +97,19 @@ int edgekit_run(edgekit_session* session, const edgekit_tensor* inputs, size_t c
   });
 }
 
+int edgekit_bind(edgekit_session* session, const edgekit_tensor* inputs, size_t count, size_t* bound) {
+  return guarded([&] {
+    edgekit::Inputs all;
+    if (!session || !bound) return told(edgekit::Status("no session or no place for the number was given"));
+    if (edgekit::Status s = taken(inputs, count, &all); !s) return told(s);
+    return told(session->session.bind(all, bound));
+  });
+}
+
+int edgekit_run_bound(edgekit_session* session, size_t bound) {
+  return guarded([&] { return told(session ? session->session.run_bound(bound) : edgekit::Status("no session was given")); });
+}
+
 int edgekit_begin(edgekit_session* session, const edgekit_tensor* inputs, size_t count, const uint64_t* seed) {
   return guarded([&] {
     edgekit::Inputs all;
