@@ -58,8 +58,8 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.edgekit_free.argtypes = (handle,)
     library.edgekit_free.restype = None
     library.edgekit_run.argtypes = (handle, tensors, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64))
-    library.edgekit_bind.argtypes = (handle, tensors, ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t))
-    library.edgekit_run_bound.argtypes = (handle, ctypes.c_size_t)
+    library.edgekit_bind.argtypes = (handle, tensors, ctypes.c_size_t, ctypes.POINTER(handle))
+    library.edgekit_run_bound.argtypes = (handle,)
     library.edgekit_begin.argtypes = library.edgekit_run.argtypes
     library.edgekit_push.argtypes = (handle, tensors, ctypes.c_size_t)
     library.edgekit_push_events.argtypes = (handle, ctypes.c_void_p, ctypes.c_size_t)
@@ -104,11 +104,11 @@ class CSession(Session):
                     raise EdgekitError(_last(library))
 
             return push
-        number = ctypes.c_size_t()
-        self._told(library.edgekit_bind(handle, tensors, count, ctypes.byref(number)))
+        bound = ctypes.c_void_p()
+        self._told(library.edgekit_bind(handle, tensors, count, ctypes.byref(bound)))
 
         def once(_kept: list[np.ndarray] = kept, call: Callable[..., int] = library.edgekit_run_bound) -> None:
-            if call(handle, number):
+            if call(bound):
                 raise EdgekitError(_last(library))
 
         return once

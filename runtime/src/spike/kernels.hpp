@@ -41,6 +41,9 @@ struct EventLayer {
 struct DenseLayer {
   int out_height = 0, out_width = 0, lanes = 0, blocks = 0, groups = 0;
   std::size_t down = 0, step = 0;
+  // Of groups that lie row by row of the kernel, `row_groups` a row, those of rows outside of the map may be left out: they meet zeros.
+  // Row ky of output row y is row  y * stride_y - pad_y + ky  of the map's `height`. 0: none is left out.
+  int row_groups = 0, kernel_y = 1, stride_y = 1, pad_y = 0, height = 1;
   const std::int32_t* offsets = nullptr;
   const std::int8_t* weights = nullptr;
   const std::int32_t* start = nullptr;  // [blocks * lanes]: a spike where  start + sum  is not negative; -1 where there is no channel
@@ -57,6 +60,16 @@ struct PixelLayer {
   const std::uint8_t* bytes = nullptr;    // of the first column, padded ones included
   std::uint8_t* columns = nullptr;
 };
+
+// Groups of an output row that do not meet zeros alone.
+struct Groups {
+  int begin, end;
+};
+inline Groups groups_at(const DenseLayer& layer, int y) {
+  if (layer.row_groups == 0) return {0, layer.groups};
+  const int top = y * layer.stride_y - layer.pad_y, below = layer.height - top;
+  return {(top < 0 ? -top : 0) * layer.row_groups, (below < layer.kernel_y ? below : layer.kernel_y) * layer.row_groups};
+}
 
 // What of a layer is computed: blocks of output channels and rows of output places, the ends not among them.
 struct Part {
@@ -100,9 +113,10 @@ struct Kernels {
   void (*events)(const EventLayer& layer, const Events& events, const Part& part, const Out& out);
   void (*dense)(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out);
   void (*fire)(const FireLayer& layer);
-  // Ids of the ones among the bits of `channels` channels, base + number of the bit, to `out`, which has room for 16 more than there are.
-  // How many. The bits behind the last channel are 0.
-  std::uint32_t (*extract)(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out);
+  // Ids of the ones among the bits of `channels` channels, i * channels + number of the bit of those in window i, to `out`, which has room
+  // for 16 more than there are; those of window i begin with number first[i], counted from `offset` on. How many. The bits behind the last
+  // channel are 0.
+  std::uint32_t (*extract)(const BitWindows& windows, int channels, std::uint32_t offset, std::uint32_t* first, std::uint32_t* out);
   // out[i * depth + c] = how many places of window i have bit c, for `depth` channels (a multiple of 4, at most 64 * words); nothing behind
   // them is written.
   void (*sum_bits)(const BitWindows& windows, int depth, std::uint8_t* out);

@@ -56,7 +56,7 @@ inline void store_dot(Sums sum, std::int32_t* out) { _mm_storeu_si128(reinterpre
 namespace edgekit::spike {
 
 const Kernels* avx2_kernels() {
-  static const Kernels table{"avx2", false, 32, event_layer, dense_layer, fire_layer, extract, sum_bits, pixel_layer, count_bits};
+  static const Kernels table{"avx2", false, 32, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

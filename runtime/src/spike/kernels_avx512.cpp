@@ -58,7 +58,7 @@ inline void above(Int16 sum, Int16 theta, std::uint8_t* out) {
   std::memcpy(out, &bits, 4);
 }
 
-std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
+inline std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
   const std::uint32_t* const begin = out;
   const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (int c = 0; c < channels; c += 16) {
@@ -80,6 +80,43 @@ inline void store_ones(Ones sum, std::uint8_t* out, int bytes) {
   }
 }
 
+// Sixteen channels of every second place of a register of eight, a byte each.
+inline __m512i sixteen(__m512i places, __m512i spread) {
+  const __m512i each = _mm512_set1_epi64(static_cast<std::int64_t>(0x8040201008040201));
+  return _mm512_min_epu8(_mm512_and_si512(_mm512_shuffle_epi8(places, spread), each), _mm512_set1_epi8(1));
+}
+
+inline __m512i four_ones(const std::uint64_t* bits) {
+  const __m512i a = _mm512_add_epi8(_mm512_movm_epi8(bits[0]), _mm512_movm_epi8(bits[1]));
+  return _mm512_sub_epi8(_mm512_setzero_si512(), _mm512_add_epi8(a, _mm512_add_epi8(_mm512_movm_epi8(bits[2]), _mm512_movm_epi8(bits[3]))));
+}
+
+// Windows of 2x2 places of 16 or 32 channels, four at a time.
+int sum_pooled(const BitWindows& windows, int depth, std::uint8_t* out) {
+  if (windows.words != 1 || windows.rows != 2 || windows.columns != 2 || (depth != 16 && depth != 32)) return 0;
+  const __m512i low = _mm512_set_epi64(0x0101010101010101, 0, 0x0101010101010101, 0, 0x0101010101010101, 0, 0x0101010101010101, 0);
+  const __m512i even = low, odd = _mm512_add_epi8(low, _mm512_set1_epi8(8));
+  const __m512i order = _mm512_setr_epi32(0, 4, 2, 6, 16, 20, 18, 22, 8, 12, 10, 14, 24, 28, 26, 30);
+  const std::uint64_t* row = windows.bits;
+  const std::size_t next = windows.row;
+  const int count = windows.count;
+  int i = 0;
+  for (; i + 4 <= count; i += 4, row += 8) {
+    const __m512i top = _mm512_loadu_si512(row), bottom = _mm512_loadu_si512(row + next);
+    if (depth == 16) {
+      _mm512_storeu_si512(out, _mm512_add_epi8(_mm512_add_epi8(sixteen(top, even), sixteen(top, odd)), _mm512_add_epi8(sixteen(bottom, even), sixteen(bottom, odd))));
+      out += 64;
+    } else {
+      alignas(64) std::uint64_t bits[8];
+      _mm512_store_si512(bits, _mm512_permutex2var_epi32(top, order, bottom));
+      _mm512_storeu_si512(out, four_ones(bits));
+      _mm512_storeu_si512(out + 64, four_ones(bits + 4));
+      out += 128;
+    }
+  }
+  return i;
+}
+
 }  // namespace
 }  // namespace edgekit::spike
 
@@ -89,7 +126,7 @@ inline void store_ones(Ones sum, std::uint8_t* out, int bytes) {
 namespace edgekit::spike {
 
 const Kernels* avx512_kernels() {
-  static const Kernels table{"avx512-vnni", false, 64, event_layer, dense_layer, fire_layer, extract, sum_bits, pixel_layer, count_bits};
+  static const Kernels table{"avx512-vnni", false, 64, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

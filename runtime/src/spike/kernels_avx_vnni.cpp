@@ -50,7 +50,7 @@ inline void store_dot(Sums sum, std::int32_t* out) { _mm256_storeu_si256(reinter
 namespace edgekit::spike {
 
 const Kernels* avx_vnni_kernels() {
-  static const Kernels table{"avx-vnni", false, 32, event_layer, dense_layer, fire_layer, extract, sum_bits, pixel_layer, count_bits};
+  static const Kernels table{"avx-vnni", false, 32, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

@@ -9,6 +9,7 @@
 //   above(sums, thetas)           a bit a lane of int16
 //   start_at(), store_dot(), spikes_of<count>()     registers of dense sums: from int32, to int32, and a bit a lane that is not negative
 //   Ones, add_ones(), store_ones()                  counts in bytes: of the low bits of a word
+//   sum_pooled()                  some windows of sum_bits() in a way of its own; how many
 //   extract()
 // All is in the unnamed namespace: two files compiled for different processors must never share one copy of an inline function.
 
@@ -178,7 +179,7 @@ __attribute__((always_inline)) inline void spike_words(const Sums* sum, std::uin
 
 // kAt places of one row from x on, the lanes of a block from `lane` on.
 template <int kVectors, int kAt>
-inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int block, int lane, int y, int x, const Out& out) {
+inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int block, int lane, int y, int x, const Groups& groups, const Out& out) {
   constexpr int kLanes = kVectors * kDotLanes, kAll = kVectors * kAt;
   const std::size_t step = layer.step, next_weights = static_cast<std::size_t>(layer.lanes) * 4;
   const std::size_t first = static_cast<std::size_t>(block) * layer.lanes + lane;
@@ -191,7 +192,8 @@ inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int b
 #pragma GCC unroll 16
     for (int p = 0; p < kAt; ++p) sum[p * kVectors + v] = begin;
   }
-  for (const std::int32_t *offset = layer.offsets, *const end = offset + layer.groups; offset < end; ++offset) {
+  weights += groups.begin * next_weights;
+  for (const std::int32_t *offset = layer.offsets + groups.begin, *const end = layer.offsets + groups.end; offset < end; ++offset) {
     const std::uint8_t* const from = corner + *offset;
     // Weights are loaded once for all places: a load a product would keep the ports for loads busier than those for products.
     Weights w[kVectors];
@@ -232,9 +234,10 @@ template <int kVectors>
 void dense_block(const DenseLayer& layer, const std::uint8_t* bytes, int block, int lane, const Part& part, const Out& out) {
   constexpr int kAt = kPlaces<kVectors>;
   for (int y = part.y0; y < part.y1; ++y) {
+    const Groups groups = groups_at(layer, y);
     int x = 0;
-    for (; x + kAt <= layer.out_width; x += kAt) dense_tile<kVectors, kAt>(layer, bytes, block, lane, y, x, out);
-    for (; x < layer.out_width; ++x) dense_tile<kVectors, 1>(layer, bytes, block, lane, y, x, out);
+    for (; x + kAt <= layer.out_width; x += kAt) dense_tile<kVectors, kAt>(layer, bytes, block, lane, y, x, groups, out);
+    for (; x < layer.out_width; ++x) dense_tile<kVectors, 1>(layer, bytes, block, lane, y, x, groups, out);
   }
 }
 
@@ -250,6 +253,21 @@ void dense_layer(const DenseLayer& layer, const std::uint8_t* bytes, const Part&
       for (int lane = 0; lane < 64; lane += kWideLanes) dense_block<kWideLanes / kDotLanes>(layer, bytes, block, lane, part, out);
     }
   }
+}
+
+std::uint32_t extract_row(const BitWindows& windows, int channels, std::uint32_t offset, std::uint32_t* first, std::uint32_t* out) {
+  const std::uint32_t* const begin = out;
+  const int words = windows.words, rows = windows.rows, columns = windows.columns, count = windows.count;
+  const std::size_t next = windows.row;
+  const std::uint64_t* window = windows.bits;
+  for (int i = 0; i < count; ++i, window += columns * words) {
+    first[i] = offset + static_cast<std::uint32_t>(out - begin);
+    const auto base = static_cast<std::uint32_t>(i) * static_cast<std::uint32_t>(channels);
+    for (int y = 0; y < rows; ++y) {
+      for (int x = 0; x < columns; ++x) out += extract(window + y * next + x * words, channels, base, out);
+    }
+  }
+  return static_cast<std::uint32_t>(out - begin);
 }
 
 // Windows of so few channels that some of them share a register. kColumns: of a window.
@@ -287,7 +305,8 @@ int sum_some(const BitWindows& windows, std::uint8_t* out) {
 }
 
 void sum_bits(const BitWindows& windows, int depth, std::uint8_t* out) {
-  int i = depth == 8 ? sum_some<8>(windows, out) : depth == 16 ? sum_some<16>(windows, out) : depth == 32 ? sum_some<32>(windows, out) : 0;
+  int i = sum_pooled(windows, depth, out);
+  if (i == 0) i = depth == 8 ? sum_some<8>(windows, out) : depth == 16 ? sum_some<16>(windows, out) : depth == 32 ? sum_some<32>(windows, out) : 0;
   const int words = windows.words, across = windows.columns * words;
   for (; i < windows.count; ++i) {
     for (int c = 0; c < depth; c += kBytes) {

@@ -65,7 +65,7 @@ inline void store_dot(const Sums& sum, std::int32_t* out) { vst1q_s32(out, joine
 namespace edgekit::spike {
 
 const Kernels* neon_kernels() {
-  static const Kernels table{"neon", false, 0, event_layer, dense_layer, fire_layer, extract, sum_bits, pixel_layer, count_bits};
+  static const Kernels table{"neon", false, 0, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

@@ -20,7 +20,7 @@ inline void above(Int16 sum, Int16 theta, std::uint8_t* out) {
   *out = vaddv_u8(vand_u8(over, vld1_u8(each)));
 }
 
-std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
+inline std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
   const std::uint32_t* const begin = out;
   for (int w = 0; 64 * w < channels; ++w) {
     for (std::uint64_t left = bits[w]; left; left &= left - 1) *out++ = base + 64 * static_cast<std::uint32_t>(w) + static_cast<std::uint32_t>(__builtin_ctzll(left));
@@ -36,6 +36,8 @@ inline void add_ones(Ones& sum, std::uint64_t bits) {
   sum = vsubq_u8(sum, vtstq_u8(bytes, vld1q_u8(each)));
 }
 inline void store_ones(Ones sum, std::uint8_t* out, int bytes) { std::memcpy(out, &sum, static_cast<std::size_t>(bytes)); }
+
+inline int sum_pooled(const BitWindows&, int, std::uint8_t*) { return 0; }
 
 // A bit where a number is not negative.
 inline std::uint64_t four_spikes(int32x4_t sums) {

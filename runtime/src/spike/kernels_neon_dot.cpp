@@ -50,7 +50,7 @@ inline void store_dot(Sums sum, std::int32_t* out) { vst1q_s32(out, joined(sum))
 namespace edgekit::spike {
 
 const Kernels* neon_dot_kernels() {
-  static const Kernels table{"neon-dot", true, 0, event_layer, dense_layer, fire_layer, extract, sum_bits, pixel_layer, count_bits};
+  static const Kernels table{"neon-dot", true, 0, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

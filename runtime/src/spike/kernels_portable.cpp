@@ -39,12 +39,13 @@ void dense_places(const DenseLayer& layer, const std::uint8_t* bytes, const Part
   const int all = layer.blocks * layer.lanes;
   std::vector<std::int32_t> sum(static_cast<std::size_t>(all));
   for (int y = part.y0; y < part.y1; ++y) {
+    const Groups groups = groups_at(layer, y);
     for (int x = 0; x < layer.out_width; ++x) {
       sum.assign(sum.size(), 0);
       const std::uint8_t* const corner = bytes + y * layer.down + x * layer.step;
       for (int o = 0; o < all; ++o) {
-        const std::int8_t* w = layer.weights + (static_cast<std::size_t>(o / layer.lanes) * layer.groups * layer.lanes + o % layer.lanes) * 4;
-        for (int g = 0; g < layer.groups; ++g, w += layer.lanes * 4) {
+        const std::int8_t* w = layer.weights + ((static_cast<std::size_t>(o / layer.lanes) * layer.groups + groups.begin) * layer.lanes + o % layer.lanes) * 4;
+        for (int g = groups.begin; g < groups.end; ++g, w += layer.lanes * 4) {
           for (int c = 0; c < 4; ++c) sum[o] += w[c] * corner[layer.offsets[g] + c];
         }
       }
@@ -82,12 +83,27 @@ void dense_layer(const DenseLayer& layer, const std::uint8_t* bytes, const Part&
   dense_places(layer, bytes, part, writer(fires, layer.lanes, layer.blocks, part, out));
 }
 
-std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
+inline std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
   std::uint32_t count = 0;
   for (int i = 0; i < channels; ++i) {
     if (bits[i / 64] >> (i % 64) & 1) out[count++] = base + static_cast<std::uint32_t>(i);
   }
   return count;
+}
+
+std::uint32_t extract_row(const BitWindows& windows, int channels, std::uint32_t offset, std::uint32_t* first, std::uint32_t* out) {
+  const std::uint32_t* const begin = out;
+  const int words = windows.words, rows = windows.rows, columns = windows.columns, count = windows.count;
+  const std::size_t next = windows.row;
+  const std::uint64_t* window = windows.bits;
+  for (int i = 0; i < count; ++i, window += columns * words) {
+    first[i] = offset + static_cast<std::uint32_t>(out - begin);
+    const auto base = static_cast<std::uint32_t>(i) * static_cast<std::uint32_t>(channels);
+    for (int y = 0; y < rows; ++y) {
+      for (int x = 0; x < columns; ++x) out += extract(window + y * next + x * words, channels, base, out);
+    }
+  }
+  return static_cast<std::uint32_t>(out - begin);
 }
 
 void sum_bits(const BitWindows& windows, int depth, std::uint8_t* out) {
@@ -106,7 +122,7 @@ void sum_bits(const BitWindows& windows, int depth, std::uint8_t* out) {
 }  // namespace
 
 const Kernels* portable_kernels() {
-  static const Kernels table{"portable", false, 0, event_layer, dense_layer, fire_layer, extract, sum_bits, pixel_layer, count_bits};
+  static const Kernels table{"portable", false, 0, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

@@ -21,7 +21,7 @@ inline void above(Int16 sum, Int16 theta, std::uint8_t* out) {
   std::memcpy(out, &bits, 2);
 }
 
-std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
+inline std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
   const std::uint32_t* const begin = out;
   for (int w = 0; 64 * w < channels; ++w) {
     for (std::uint64_t left = bits[w]; left; left &= left - 1) *out++ = base + 64 * static_cast<std::uint32_t>(w) + static_cast<std::uint32_t>(__builtin_ctzll(left));
@@ -37,6 +37,8 @@ inline void add_ones(Ones& sum, std::uint64_t bits) {
   sum = _mm256_sub_epi8(sum, _mm256_cmpeq_epi8(_mm256_and_si256(bytes, each), each));
 }
 inline void store_ones(Ones sum, std::uint8_t* out, int bytes) { std::memcpy(out, &sum, static_cast<std::size_t>(bytes)); }
+
+inline int sum_pooled(const BitWindows&, int, std::uint8_t*) { return 0; }
 
 }  // namespace
 }  // namespace edgekit::spike

@@ -77,6 +77,7 @@ class Layer {
   void compute_plain(const std::uint8_t* image);
   void compute_any();
   void values_of(const Synapse& s, const std::uint8_t* image);
+  BitWindows windows_at(int y) const;
   void gather_events();
   void gather_packet(const Packet& packet);
   void gather_bytes(int y0, int y1);

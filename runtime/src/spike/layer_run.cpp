@@ -141,23 +141,26 @@ std::int64_t Layer::sum_of(std::size_t channel, std::size_t place) const {
   return std::int64_t{sums_[place * static_cast<std::size_t>(sum_lanes_) + channel]} + shift + population_.bias[channel];
 }
 
-void Layer::gather_events() {
+// Windows of the map that are summed before the weights, one beside the other in row y.
+BitWindows Layer::windows_at(int y) const {
   const Synapse& s = population_.synapses.front();
   const Map& from = *sources_.front();
+  BitWindows windows;
+  windows.bits = from.at(static_cast<std::size_t>(y) * s.pool_y * from.size.width);
+  windows.words = from.words;
+  windows.rows = s.pool_y;
+  windows.columns = s.pool_x;
+  windows.count = pixel_.width;
+  windows.row = static_cast<std::size_t>(from.size.width) * from.words;
+  return windows;
+}
+
+void Layer::gather_events() {
   const Geometry& at = by_events_.at;
-  std::uint32_t* id = ids_.data();
+  std::uint32_t count = 0;
   std::uint32_t* first = first_.data();
-  for (int y = 0; y < at.height; ++y) {
-    for (int x = 0; x < at.width; ++x) {
-      *first++ = static_cast<std::uint32_t>(id - ids_.data());
-      const auto base = static_cast<std::uint32_t>(x) * static_cast<std::uint32_t>(at.channels);
-      for (int i = 0; i < s.pool_y; ++i) {
-        const std::size_t place = (static_cast<std::size_t>(y) * s.pool_y + i) * from.size.width + static_cast<std::size_t>(x) * s.pool_x;
-        for (int j = 0; j < s.pool_x; ++j) id += kernels_.extract(from.at(place + j), at.channels, base, id);
-      }
-    }
-  }
-  *first = static_cast<std::uint32_t>(id - ids_.data());
+  for (int y = 0; y < at.height; ++y, first += at.width) count += kernels_.extract(windows_at(y), at.channels, count, first, ids_.data() + count);
+  *first = count;
 }
 
 // Events in order of their places, by counting: no frame is made of them. A place that comes more often than a byte counts is cut there,
@@ -186,18 +189,7 @@ void Layer::gather_packet(const Packet& packet) {
 
 // What is padded around the rows was 0 from the beginning.
 void Layer::gather_bytes(int y0, int y1) {
-  const Synapse& s = population_.synapses.front();
-  const Map& from = *sources_.front();
-  BitWindows windows;
-  windows.words = from.words;
-  windows.rows = s.pool_y;
-  windows.columns = s.pool_x;
-  windows.count = pixel_.width;
-  windows.row = static_cast<std::size_t>(from.size.width) * from.words;
-  for (int y = y0; y < y1; ++y) {
-    windows.bits = from.at(static_cast<std::size_t>(y) * s.pool_y * from.size.width);
-    kernels_.sum_bits(windows, pixel_.depth, pixel_.pixels + y * pixel_.row);
-  }
+  for (int y = y0; y < y1; ++y) kernels_.sum_bits(windows_at(y), pixel_.depth, pixel_.pixels + y * pixel_.row);
 }
 
 // What a synapse listens to, int32 [channels][height][width] after its pooling.
