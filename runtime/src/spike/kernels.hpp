@@ -41,9 +41,10 @@ struct EventLayer {
 struct DenseLayer {
   int out_height = 0, out_width = 0, lanes = 0, blocks = 0, groups = 0;
   std::size_t down = 0, step = 0;
-  // Of groups that lie row by row of the kernel, `row_groups` a row, those of rows outside of the map may be left out: they meet zeros.
-  // Row ky of output row y is row  y * stride_y - pad_y + ky  of the map's `height`. 0: none is left out.
-  int row_groups = 0, kernel_y = 1, stride_y = 1, pad_y = 0, height = 1;
+  // Of groups that lie tap by tap of the kernel, `tap_groups` each, those outside of the map may be left out: they meet zeros. Tap (ky, kx) of
+  // output place (y, x) is place  (y * stride_y - pad_y + ky, x * stride_x - pad_x + kx)  of the map. 0: none is left out.
+  int tap_groups = 0;
+  Geometry at;
   const std::int32_t* offsets = nullptr;
   const std::int8_t* weights = nullptr;
   const std::int32_t* start = nullptr;  // [blocks * lanes]: a spike where  start + sum  is not negative; -1 where there is no channel
@@ -66,9 +67,10 @@ struct Groups {
   int begin, end;
 };
 inline Groups groups_at(const DenseLayer& layer, int y) {
-  if (layer.row_groups == 0) return {0, layer.groups};
-  const int top = y * layer.stride_y - layer.pad_y, below = layer.height - top;
-  return {(top < 0 ? -top : 0) * layer.row_groups, (below < layer.kernel_y ? below : layer.kernel_y) * layer.row_groups};
+  if (layer.tap_groups == 0) return {0, layer.groups};
+  const Geometry& at = layer.at;
+  const int top = y * at.stride_y - at.pad_y, below = at.height - top, row_groups = at.kernel_x * layer.tap_groups;
+  return {(top < 0 ? -top : 0) * row_groups, (below < at.kernel_y ? below : at.kernel_y) * row_groups};
 }
 
 // What of a layer is computed: blocks of output channels and rows of output places, the ends not among them.

@@ -168,11 +168,8 @@ void Layer::lay_out_bytes(const Synapse& s, const Size& from) {
   }
   if (tall) offsets_.push_back(static_cast<std::int32_t>(rows * pixel_.row + run - 3));
   layer.groups = static_cast<int>(offsets_.size());
-  layer.row_groups = pixels ? 0 : static_cast<int>(in_row);  // a padded pixel is a byte that need not be 0
-  layer.kernel_y = s.kernel_y;
-  layer.stride_y = s.stride_y;
-  layer.pad_y = s.pad_y;
-  layer.height = from.height;
+  layer.tap_groups = pixels ? 0 : static_cast<int>(depth / 4);  // a padded pixel is a byte that need not be 0
+  layer.at = geometry(s, from, population_.size);
   layer.offsets = offsets_.data();
   bytes_.resize((rows + static_cast<std::size_t>(pixel_.tall_rows)) * pixel_.row);
   if (pixels) std::memset(bytes_.data(), static_cast<std::uint8_t>(-pixel_shift_), bytes_.size());  // a padded place is k = 0
