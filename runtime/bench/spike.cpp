@@ -176,7 +176,8 @@ int main() {
       const double begin = now_us();
       std::uint32_t count = 0;
       for (int y = 0; y < kSide; ++y) {
-        count += kernels.extract({&map[static_cast<std::size_t>(y) * kSide * kWords], kWords, 1, 1, kSide, 0}, kChannels, count, first.data() + y * kSide, ids.data() + count);
+        const BitWindows row{&map[static_cast<std::size_t>(y) * kSide * kWords], kWords, 1, 1, kSide, 0};
+        count += kernels.extract(row, kChannels, count, first.data() + y * kSide, ids.data() + count);
       }
       first[kPlacesIn] = count;
       kernels.events(events, {first.data(), ids.data()}, {0, 1, 0, kSide}, {by_events.data(), kChannels / 8, nullptr});

@@ -44,7 +44,7 @@ struct DenseLayer {
   // Of groups that lie tap by tap of the kernel, `tap_groups` each, those outside of the map may be left out: they meet zeros. Tap (ky, kx) of
   // output place (y, x) is place  (y * stride_y - pad_y + ky, x * stride_x - pad_x + kx)  of the map. 0: none is left out.
   int tap_groups = 0;
-  Geometry at;
+  Geometry at;  // of a layer that leaves some out
   const std::int32_t* offsets = nullptr;
   const std::int8_t* weights = nullptr;
   const std::int32_t* start = nullptr;  // [blocks * lanes]: a spike where  start + sum  is not negative; -1 where there is no channel

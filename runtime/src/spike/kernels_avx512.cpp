@@ -94,8 +94,8 @@ inline __m512i four_ones(const std::uint64_t* bits) {
 // Windows of 2x2 places of 16 or 32 channels, four at a time.
 int sum_pooled(const BitWindows& windows, int depth, std::uint8_t* out) {
   if (windows.words != 1 || windows.rows != 2 || windows.columns != 2 || (depth != 16 && depth != 32)) return 0;
-  const __m512i low = _mm512_set_epi64(0x0101010101010101, 0, 0x0101010101010101, 0, 0x0101010101010101, 0, 0x0101010101010101, 0);
-  const __m512i even = low, odd = _mm512_add_epi8(low, _mm512_set1_epi8(8));
+  const __m512i even = _mm512_set_epi64(0x0101010101010101, 0, 0x0101010101010101, 0, 0x0101010101010101, 0, 0x0101010101010101, 0);
+  const __m512i odd = _mm512_add_epi8(even, _mm512_set1_epi8(8));
   const __m512i order = _mm512_setr_epi32(0, 4, 2, 6, 16, 20, 18, 22, 8, 12, 10, 14, 24, 28, 26, 30);
   const std::uint64_t* row = windows.bits;
   const std::size_t next = windows.row;
@@ -104,7 +104,8 @@ int sum_pooled(const BitWindows& windows, int depth, std::uint8_t* out) {
   for (; i + 4 <= count; i += 4, row += 8) {
     const __m512i top = _mm512_loadu_si512(row), bottom = _mm512_loadu_si512(row + next);
     if (depth == 16) {
-      _mm512_storeu_si512(out, _mm512_add_epi8(_mm512_add_epi8(sixteen(top, even), sixteen(top, odd)), _mm512_add_epi8(sixteen(bottom, even), sixteen(bottom, odd))));
+      const __m512i above = _mm512_add_epi8(sixteen(top, even), sixteen(top, odd)), below = _mm512_add_epi8(sixteen(bottom, even), sixteen(bottom, odd));
+      _mm512_storeu_si512(out, _mm512_add_epi8(above, below));
       out += 64;
     } else {
       alignas(64) std::uint64_t bits[8];

@@ -196,8 +196,8 @@ __attribute__((always_inline)) inline void dense_group(const std::uint8_t* from,
 
 // Groups `offset` up to `end`. The weights that come after theirs.
 template <int kVectors, int kFirst, int kLast>
-__attribute__((always_inline)) inline const std::int8_t* dense_run(const std::uint8_t* corner, std::size_t step, const std::int32_t* offset, const std::int32_t* end,
-                                                                   const std::int8_t* weights, std::size_t next_weights, Sums* sum) {
+__attribute__((always_inline)) inline const std::int8_t* dense_run(const std::uint8_t* corner, std::size_t step, const std::int32_t* offset,
+                                                                   const std::int32_t* end, const std::int8_t* weights, std::size_t next_weights, Sums* sum) {
   for (; offset < end; ++offset, weights += next_weights) dense_group<kVectors, kFirst, kLast>(corner + *offset, step, weights, sum);
   return weights;
 }
@@ -216,11 +216,13 @@ inline Outside outside_at(const DenseLayer& layer, int x, int places) {
 
 // kAt places of one row from x on, the lanes of a block from `lane` on. kEdge: some taps lie outside.
 template <int kVectors, int kAt, bool kEdge>
-inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int block, int lane, int y, int x, const Groups& groups, const Outside& outside, const Out& out) {
+inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int block, int lane, int y, int x, const Groups& groups,
+                       const Outside& outside, const Out& out) {
   constexpr int kLanes = kVectors * kDotLanes, kAll = kVectors * kAt;
   const std::size_t step = layer.step, next_weights = static_cast<std::size_t>(layer.lanes) * 4;
   const std::size_t first = static_cast<std::size_t>(block) * layer.lanes + lane;
-  const std::int8_t* weights = layer.weights + (static_cast<std::size_t>(block) * layer.groups * layer.lanes + lane) * 4 + groups.begin * next_weights;
+  const std::size_t first_group = static_cast<std::size_t>(block) * layer.groups + groups.begin;
+  const std::int8_t* weights = layer.weights + first_group * next_weights + static_cast<std::size_t>(lane) * 4;
   const std::uint8_t* const corner = bytes + y * layer.down + x * step;
   const std::int32_t *offset = layer.offsets + groups.begin, *const end = layer.offsets + groups.end;
   Sums sum[kAll];
@@ -237,7 +239,7 @@ inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int b
   } else if (!kEdge) {
     dense_run<kVectors, 0, kAt>(corner, step, offset, end, weights, next_weights, sum);
   } else {
-    const int left = outside.left * layer.tap_groups, middle = (layer.at.kernel_x - outside.right) * layer.tap_groups, row = layer.at.kernel_x * layer.tap_groups;
+    const int row = layer.at.kernel_x * layer.tap_groups, left = outside.left * layer.tap_groups, middle = row - outside.right * layer.tap_groups;
     for (; offset < end; offset += row) {
       weights = dense_run<kVectors, 1, kAt>(corner, step, offset, offset + left, weights, next_weights, sum);
       weights = dense_run<kVectors, 0, kAt>(corner, step, offset + left, offset + middle, weights, next_weights, sum);
@@ -245,7 +247,8 @@ inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int b
     }
   }
   // Read before anything is stored: a store of bytes might change whatever is read by reference.
-  const std::size_t place = static_cast<std::size_t>(y) * layer.out_width + x, stride = out.stride, next = static_cast<std::size_t>(layer.blocks) * layer.lanes;
+  const std::size_t place = static_cast<std::size_t>(y) * layer.out_width + x, stride = out.stride;
+  const std::size_t next = static_cast<std::size_t>(layer.blocks) * layer.lanes;
   if (out.sums) {
     std::int32_t* to = out.sums + place * next + first;
 #pragma GCC unroll 16

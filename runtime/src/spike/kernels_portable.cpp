@@ -44,7 +44,8 @@ void dense_places(const DenseLayer& layer, const std::uint8_t* bytes, const Part
       sum.assign(sum.size(), 0);
       const std::uint8_t* const corner = bytes + y * layer.down + x * layer.step;
       for (int o = 0; o < all; ++o) {
-        const std::int8_t* w = layer.weights + ((static_cast<std::size_t>(o / layer.lanes) * layer.groups + groups.begin) * layer.lanes + o % layer.lanes) * 4;
+        const std::size_t first = static_cast<std::size_t>(o / layer.lanes) * layer.groups + groups.begin;
+        const std::int8_t* w = layer.weights + (first * layer.lanes + o % layer.lanes) * 4;
         for (int g = groups.begin; g < groups.end; ++g, w += layer.lanes * 4) {
           for (int c = 0; c < 4; ++c) sum[o] += w[c] * corner[layer.offsets[g] + c];
         }
@@ -79,7 +80,9 @@ void event_layer(const EventLayer& layer, const Events& events, const Part& part
 // In 32 bits that may wrap on the way, as registers do: what is tested fits them.
 void dense_layer(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out) {
   const std::int32_t* const start = layer.start;
-  const auto fires = [start](std::int32_t sum, int o) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) + static_cast<std::uint32_t>(start[o])) >= 0; };
+  const auto fires = [start](std::int32_t sum, int o) {
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) + static_cast<std::uint32_t>(start[o])) >= 0;
+  };
   dense_places(layer, bytes, part, writer(fires, layer.lanes, layer.blocks, part, out));
 }
 
@@ -111,7 +114,7 @@ void sum_bits(const BitWindows& windows, int depth, std::uint8_t* out) {
     for (int c = 0; c < depth; ++c) {
       unsigned sum = 0;
       for (int y = 0; y < windows.rows; ++y) {
-        const std::uint64_t* const row = windows.bits + static_cast<std::size_t>(y) * windows.row + static_cast<std::size_t>(i) * windows.columns * windows.words;
+        const std::uint64_t* const row = windows.bits + y * windows.row + static_cast<std::size_t>(i) * windows.columns * windows.words;
         for (int x = 0; x < windows.columns; ++x) sum += row[x * windows.words + c / 64] >> (c % 64) & 1;
       }
       *out++ = static_cast<std::uint8_t>(sum);

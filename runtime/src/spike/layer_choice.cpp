@@ -55,7 +55,8 @@ double Layer::timed_us(Way way, std::uint32_t one_in, std::uint64_t* events) {
       std::memset(bits->data(), 0, bits->size() * sizeof(std::uint64_t));
       for (std::size_t place = 0; place < source.size.places(); ++place) {
         for (int c = 0; c < source.size.channels; ++c) {
-          if (next() % one_in == 0) (*bits)[place * static_cast<std::size_t>(source.words) + static_cast<std::size_t>(c / 64)] |= std::uint64_t{1} << (c % 64);
+          const std::size_t word = place * static_cast<std::size_t>(source.words) + static_cast<std::size_t>(c / 64);
+          if (next() % one_in == 0) (*bits)[word] |= std::uint64_t{1} << (c % 64);
         }
       }
       *events = kernels_.count_bits(bits->data(), bits->size());

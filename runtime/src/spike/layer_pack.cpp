@@ -192,7 +192,8 @@ void Layer::pack_dense(const Synapse& s, const Size& from) {
   lay_out_bytes(s, from);
   layer.lanes = dense_lanes(s.outputs, population_.size.places());
   layer.blocks = up_to(s.outputs, layer.lanes) / layer.lanes;
-  const std::size_t all = static_cast<std::size_t>(layer.blocks) * layer.lanes, block_bytes = static_cast<std::size_t>(layer.groups) * layer.lanes * 4;
+  const std::size_t all = static_cast<std::size_t>(layer.blocks) * layer.lanes;
+  const std::size_t block_bytes = static_cast<std::size_t>(layer.groups) * layer.lanes * 4;
   const std::int64_t low = pixels ? -network_.offset : 0, high = pixels ? 255 - network_.offset : s.pool_y * s.pool_x;
   pixel_bias_.assign(static_cast<std::size_t>(s.outputs), 0);
   dense_weights_.resize(layer.blocks * block_bytes);

@@ -65,7 +65,9 @@ std::uint64_t Layer::count_events() const {
   const auto& bits = sources_.front()->bits;
   const std::uint64_t enough = settings_.timed ? std::numeric_limits<std::uint64_t>::max() : report_.break_even;
   std::uint64_t count = 0;
-  for (std::size_t at = 0; at < bits.size() && count <= enough; at += kOnce) count += kernels_.count_bits(bits.data() + at, std::min(kOnce, bits.size() - at));
+  for (std::size_t at = 0; at < bits.size() && count <= enough; at += kOnce) {
+    count += kernels_.count_bits(bits.data() + at, std::min(kOnce, bits.size() - at));
+  }
   return count;
 }
 
