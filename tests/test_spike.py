@@ -179,3 +179,17 @@ def test_a_session_is_timed_without_numpy_and_takes_any_batch(tmp_path: Path):
         np.testing.assert_array_equal(session.run({"image": images(3)})["logits"], session.run({"image": images(120)})["logits"][:3])
         with pytest.raises(EdgekitError, match="image"):
             session.run({"image": images(3)[:, :1]})
+
+
+def test_bound_runs_read_their_own_arrays_whatever_came_between(tmp_path: Path):
+    bundle = exported(network("pooled", 5), tmp_path / "b")
+    one, three = images(1), images(3)
+    with registry.find(Runtime, "spike").open(bundle) as session:
+        expected = [session.run({"image": x})["logits"].copy() for x in (one, three, three[1:2])]
+        once, thrice = session.bind({"image": one}), session.bind({"image": three})
+        for call, wanted in ((once, expected[0]), (thrice, expected[1]), (once, expected[0])):
+            call()
+            np.testing.assert_array_equal(session._answers()["logits"], wanted)  # type: ignore[attr-defined]
+        one[:] = three[1:2]
+        once()
+        np.testing.assert_array_equal(session._answers()["logits"], expected[2])  # type: ignore[attr-defined]

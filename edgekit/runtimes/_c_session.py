@@ -58,6 +58,8 @@ def _loaded(path: Path) -> ctypes.CDLL:
     library.edgekit_free.argtypes = (handle,)
     library.edgekit_free.restype = None
     library.edgekit_run.argtypes = (handle, tensors, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64))
+    library.edgekit_bind.argtypes = (handle, tensors, ctypes.c_size_t, ctypes.POINTER(handle))
+    library.edgekit_run_bound.argtypes = (handle,)
     library.edgekit_begin.argtypes = library.edgekit_run.argtypes
     library.edgekit_push.argtypes = (handle, tensors, ctypes.c_size_t)
     library.edgekit_push_events.argtypes = (handle, ctypes.c_void_p, ctypes.c_size_t)
@@ -95,12 +97,19 @@ class CSession(Session):
                 return self.bind_events(events_of(next(iter(inputs.values()))))
         kept = [np.ascontiguousarray(v) for v in inputs.values()]
         tensors, count, library, handle = _tensors(inputs, kept), len(kept), self._library, self._handle
-        call = library.edgekit_run if self._stream is None else library.edgekit_push
-        rest = (None,) if self._stream is None else ()
+        if self._stream is not None:
 
-        def once(_kept: list[np.ndarray] = kept) -> None:
-            if call(handle, tensors, count, *rest):
-                raise EdgekitError(_last(self._library))
+            def push(_kept: list[np.ndarray] = kept, call: Callable[..., int] = library.edgekit_push) -> None:
+                if call(handle, tensors, count):
+                    raise EdgekitError(_last(library))
+
+            return push
+        bound = ctypes.c_void_p()
+        self._told(library.edgekit_bind(handle, tensors, count, ctypes.byref(bound)))
+
+        def once(_kept: list[np.ndarray] = kept, call: Callable[..., int] = library.edgekit_run_bound) -> None:
+            if call(bound):
+                raise EdgekitError(_last(library))
 
         return once
 

@@ -98,17 +98,23 @@ Geometry geometry() {
 // The weights in both orders, and thresholds.
 struct Packed {
   Aligned<std::int8_t> events, dense;
-  Aligned<std::int32_t> theta;
+  Aligned<std::int32_t> theta, start;
   Aligned<std::int16_t> theta16;
+  std::vector<std::int32_t> offsets;  // of four bytes under the kernel
 
   explicit Packed(const Kernels& kernels) {
     events.resize(static_cast<std::size_t>(kTaps) * kChannels * kLanes);
     dense.resize(events.size());
     theta.resize(kChannels);
     theta16.resize(kChannels);
+    start.resize(kChannels);
+    for (int tap = 0; tap < kTaps; ++tap) {
+      for (int c = 0; c < kChannels; c += 4) offsets.push_back((tap / 3 * (kSide + 2) + tap % 3) * kChannels + c);
+    }
     for (int o = 0; o < kChannels; ++o) {
       theta[static_cast<std::size_t>(o)] = static_cast<int>(dice() % 2000) - 500;
       theta16[static_cast<std::size_t>(o)] = static_cast<std::int16_t>(theta[static_cast<std::size_t>(o)]);
+      start[static_cast<std::size_t>(o)] = -theta[static_cast<std::size_t>(o)] - 1;
       for (int tap = 0; tap < kTaps; ++tap) {
         for (int c = 0; c < kChannels; ++c) {
           const auto w = static_cast<std::int8_t>(static_cast<int>(dice() % 255) - 127);
@@ -139,8 +145,17 @@ int main() {
   const Kernels& kernels = *usable_kernels().front();
   Packed packed(kernels);
   const EventLayer events{geometry(), kLanes, 1, packed.events.data(), packed.theta.data(), packed.theta16.data()};
-  const DenseLayer dense{geometry(), kChannels, kDenseLanes, kChannels / kDenseLanes, packed.dense.data(), packed.theta.data()};
   constexpr int kPlacesIn = kSide * kSide, kWords = kChannels / 64, kPadded = kSide + 2;
+  DenseLayer dense;  // every product is one that is counted: those with padding, too
+  dense.out_height = dense.out_width = kSide;
+  dense.lanes = kDenseLanes;
+  dense.blocks = kChannels / kDenseLanes;
+  dense.groups = static_cast<int>(packed.offsets.size());
+  dense.down = static_cast<std::size_t>(kPadded) * kChannels;
+  dense.step = kChannels;
+  dense.offsets = packed.offsets.data();
+  dense.weights = packed.dense.data();
+  dense.start = packed.start.data();
   Aligned<std::uint32_t> first, ids;
   Aligned<std::uint8_t> bytes, by_events, by_bytes;
   first.resize(kPlacesIn + 1);
@@ -160,16 +175,16 @@ int main() {
       const auto& map = all[dice() % kMaps];  // not one map again and again: a branch predictor learns it
       const double begin = now_us();
       std::uint32_t count = 0;
-      for (int place = 0; place < kPlacesIn; ++place) {
-        first[static_cast<std::size_t>(place)] = count;
-        count += kernels.extract(&map[static_cast<std::size_t>(place) * kWords], kChannels, static_cast<std::uint32_t>(place % kSide * kChannels), ids.data() + count);
+      for (int y = 0; y < kSide; ++y) {
+        const BitWindows row{&map[static_cast<std::size_t>(y) * kSide * kWords], kWords, 1, 1, kSide, 0};
+        count += kernels.extract(row, kChannels, count, first.data() + y * kSide, ids.data() + count);
       }
       first[kPlacesIn] = count;
       kernels.events(events, {first.data(), ids.data()}, {0, 1, 0, kSide}, {by_events.data(), kChannels / 8, nullptr});
       const double middle = now_us();
-      for (int place = 0; place < kPlacesIn; ++place) {
-        const std::size_t at = (static_cast<std::size_t>(place / kSide) + 1) * kPadded + place % kSide + 1;
-        kernels.sum_bits({&map[static_cast<std::size_t>(place) * kWords], kWords, 1, 1, 0}, kChannels, bytes.data() + at * kChannels);
+      for (int y = 0; y < kSide; ++y) {
+        const std::size_t at = (static_cast<std::size_t>(y) + 1) * kPadded + 1;
+        kernels.sum_bits({&map[static_cast<std::size_t>(y) * kSide * kWords], kWords, 1, 1, kSide, 0}, kChannels, bytes.data() + at * kChannels);
       }
       const double product = now_us();
       kernels.dense(dense, bytes.data(), {0, dense.blocks, 0, kSide}, {by_bytes.data(), kChannels / 8, nullptr});

@@ -2,13 +2,20 @@
 #include "edgekit/edgekit.h"
 
 #include <cstring>
+#include <deque>
 
 #include "limits.hpp"
 #include "printable.hpp"
 
+struct edgekit_bound {
+  edgekit_session* session;
+  std::size_t number;
+};
+
 struct edgekit_session {
   edgekit::Session session;
   std::vector<edgekit::LayerTime> layers;
+  std::deque<edgekit_bound> bound;  // which does not move what it holds
 };
 
 namespace {
@@ -81,7 +88,7 @@ int edgekit_open(const char* bundle, const edgekit_options* given, edgekit_sessi
     options.layers = wanted.layers != 0;
     auto made = edgekit::Session::open(*opened, options);
     if (!made) return told(made.status());
-    *session = new edgekit_session{std::move(*made), {}};
+    *session = new edgekit_session{std::move(*made), {}, {}};
     return 0;
   });
 }
@@ -95,6 +102,24 @@ int edgekit_run(edgekit_session* session, const edgekit_tensor* inputs, size_t c
     if (edgekit::Status s = taken(inputs, count, &all); !s) return told(s);
     return told(seed ? session->session.run(all, *seed) : session->session.run(all));
   });
+}
+
+int edgekit_bind(edgekit_session* session, const edgekit_tensor* inputs, size_t count, edgekit_bound** bound) {
+  return guarded([&] {
+    edgekit::Inputs all;
+    if (!session || !bound) return told(edgekit::Status("no session or no place for what is bound was given"));
+    *bound = nullptr;
+    if (edgekit::Status s = taken(inputs, count, &all); !s) return told(s);
+    std::size_t number = 0;
+    if (edgekit::Status s = session->session.bind(all, &number); !s) return told(s);
+    session->bound.push_back({session, number});
+    *bound = &session->bound.back();
+    return 0;
+  });
+}
+
+int edgekit_run_bound(edgekit_bound* bound) {
+  return guarded([&] { return told(bound ? bound->session->session.run_bound(bound->number) : edgekit::Status("nothing bound was given")); });
 }
 
 int edgekit_begin(edgekit_session* session, const edgekit_tensor* inputs, size_t count, const uint64_t* seed) {

@@ -6,8 +6,6 @@
 
 namespace edgekit {
 
-namespace {
-
 // What is wrong with numbers that name categories; empty where they are all there. ONNX would take -1 for the last one.
 std::string strange_category(const Port& port, const TensorView& value) {
   const std::size_t places = port.categories.size();
@@ -21,6 +19,8 @@ std::string strange_category(const Port& port, const TensorView& value) {
   }
   return {};
 }
+
+namespace {
 
 bool runs(const Program& program, const std::string& graph) {
   const auto has = [&](const std::vector<Phase>& phases) {
@@ -110,6 +110,7 @@ Status Execution::lay_out(const Inputs& inputs) {
   if (Status s = sizes(inputs, &found); !s) return s;
   if (layout_ && layout_->env->sizes() == found) return {};
   layout_.emplace();
+  ++layouts_;
   layout_->env = std::make_unique<Environment>(*bundle_, found);
   const auto& stream = bundle_->program.stream;
   for (const Port& port : bundle_->inputs) {

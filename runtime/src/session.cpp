@@ -57,6 +57,12 @@ Status Session::run(const Inputs& inputs) { return run(inputs, execution_->bundl
 Status Session::run(const Inputs& inputs, std::uint64_t seed) {
   return guarded([&] { return execution_->run(inputs, seed); });
 }
+Status Session::bind(const Inputs& inputs, std::size_t* bound) {
+  return guarded([&] { return execution_->bind(inputs, bound); });
+}
+Status Session::run_bound(std::size_t bound) {
+  return guarded([&] { return execution_->run_bound(bound); });
+}
 Status Session::begin(const Inputs& inputs) { return begin(inputs, execution_->bundle().program.seed); }
 Status Session::begin(const Inputs& inputs, std::uint64_t seed) {
   return guarded([&] { return execution_->begin(inputs, seed); });

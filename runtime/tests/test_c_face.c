@@ -24,6 +24,8 @@ int main(void) {
   options.task = "own";
   CHECK(edgekit_open("/no/such/bundle", &options, &session) == 1 && session == NULL);
   CHECK(edgekit_run(NULL, NULL, 0, NULL) == 1 && edgekit_push(NULL, NULL, 0) == 1 && edgekit_close(NULL) == 1);
+  edgekit_bound* bound = NULL;
+  CHECK(edgekit_bind(NULL, NULL, 0, &bound) == 1 && edgekit_run_bound(NULL) == 1 && strstr(edgekit_last_error(), "nothing bound") != NULL);
   CHECK(edgekit_begin(NULL, NULL, 0, NULL) == 1 && strstr(edgekit_last_error(), "no session") != NULL);
   CHECK(edgekit_answer_count(NULL) == 0 && edgekit_answer(NULL, 0, &answer) == 1 && edgekit_answer_named(NULL, "x", &answer) == 1);
   edgekit_free(NULL);
@@ -41,6 +43,8 @@ int main(void) {
     const edgekit_tensor wrong = {"x", EDGEKIT_FLOAT32, shape, 2, NULL};
     CHECK(edgekit_run(session, &wrong, 1, NULL) == 1 && strstr(edgekit_last_error(), "negative size") != NULL);
     CHECK(edgekit_run(session, NULL, 0, NULL) == 1 && strstr(edgekit_last_error(), "is missing") != NULL);
+    CHECK(edgekit_bind(session, NULL, 0, &bound) == 1 && !bound && strstr(edgekit_last_error(), "is missing") != NULL);
+    CHECK(edgekit_bind(session, NULL, 0, NULL) == 1 && strstr(edgekit_last_error(), "no place for what is bound") != NULL);
     edgekit_free(session);
   }
   return 0;

@@ -209,6 +209,7 @@ void same_steps(const Network& net) {
       settings.only_events = way % 3 == 1;
       settings.only_dense = way % 3 == 2;
       settings.threads = way % 6 < 3 ? 1 : 2;
+      settings.share_from_us = 0;
       Machine machine(net, settings);
       const bool packets = way >= 6 && machine.takes_packets();
       std::vector<std::vector<std::int32_t>> memory;
@@ -241,6 +242,67 @@ void same_steps(const Network& net) {
       }
     }
   }
+}
+
+// Layers whose ways are close try both on the first images: the integers stay, and two threads share what they find worth it.
+void many_images() {
+  for (int i = 0; i < 4; ++i) {
+    const Network net = network();
+    Settings settings;
+    settings.threads = i % 2 + 1;
+    Machine machine(net, settings), one(net, {});
+    std::vector<float> logits(net.populations.back().size.count()), same(logits.size());
+    for (int n = 0; n < 200; ++n) {
+      std::vector<std::uint8_t> image(net.input.count());
+      for (auto& byte : image) byte = static_cast<std::uint8_t>(dice() % static_cast<unsigned>(n % 255 + 1));
+      machine.run(image.data(), logits.data());
+      one.run(image.data(), same.data());
+      CHECK(logits == same);
+    }
+  }
+}
+
+// RGB under kernels of all sizes, in images as narrow as the kernel and wider than a register: bytes that go over the ends of places and rows.
+void colours() {
+  for (const int width : {3, 4, 17, 40}) {
+    for (const int kernel : {1, 2, 3}) {
+      for (int i = 0; i < 2; ++i) {
+        Network net;
+        net.input = {3, pick(3, 6), width};
+        net.offset = one_of({0, 128});
+        net.readout_scale = 1;
+        add(net, false, true, 0);
+        Population& p = net.populations.back();
+        Synapse& s = p.synapses.front();
+        s = Synapse{};
+        s.kernel_y = kernel;
+        s.kernel_x = 3;
+        s.pad_y = pick(0, kernel - 1);
+        s.pad_x = pick(0, 2);
+        s.stride_x = pick(1, 2);
+        s.outputs = p.size.channels;
+        s.per_group = 3;
+        s.weights = weights(static_cast<std::size_t>(s.outputs) * 9 * kernel);
+        p.size = made_of(s, net.input);
+        add(net, true, false, 0);
+        same_integers(net);
+      }
+    }
+  }
+}
+
+// A threshold that no sum reaches, or every one, as far away as a file may say.
+void thresholds_out_of_reach() {
+  Network net;
+  net.input = {3, 9, 9};
+  net.readout_scale = 1;
+  add(net, false, true, 0);
+  for (std::size_t c = 0; c < net.populations.back().bias.size(); ++c) net.populations.back().bias[c] = c % 2 ? 1 << 30 : -(1 << 30);
+  net.populations.back().threshold = -(1 << 30);
+  add(net, false, true, 0);
+  net.populations.back().threshold = 1 << 30;
+  add(net, true, false, 0);
+  same_integers(net);
 }
 
 // OR pooling: depthwise, one spike is enough, over windows that overlap, reach over the border or leave a row out.
@@ -354,6 +416,9 @@ int main() {
   for (int i = 0; i < 30; ++i) same_steps(stepped());
   any_of_a_window();
   large_sums();
+  colours();
+  thresholds_out_of_reach();
+  many_images();
   lies();
   std::printf("spike: ");
   for (const Kernels* kernels : usable_kernels()) std::printf("%s ", kernels->name);

@@ -53,6 +53,11 @@ void edgekit_free(edgekit_session* session);
 
 /* seed: NULL for the bundle's own. */
 int edgekit_run(edgekit_session* session, const edgekit_tensor* inputs, size_t count, const uint64_t* seed);
+/* For many runs on data that stay where they are while their contents change: edgekit.hpp, Session::bind. It lives as long as its session,
+ * whose answers are those of its last run. */
+typedef struct edgekit_bound edgekit_bound;
+int edgekit_bind(edgekit_session* session, const edgekit_tensor* inputs, size_t count, edgekit_bound** bound);
+int edgekit_run_bound(edgekit_bound* bound);
 int edgekit_begin(edgekit_session* session, const edgekit_tensor* inputs, size_t count, const uint64_t* seed);
 int edgekit_push(edgekit_session* session, const edgekit_tensor* inputs, size_t count);
 /* One chunk of a stream of camera frames, as events: edgekit.hpp, Session::push_events. */

@@ -188,6 +188,10 @@ class Session {
 
   Status run(const Inputs& inputs);                                         // with the bundle's own seed
   Status run(const Inputs& inputs, std::uint64_t seed);
+  // For many runs, with the bundle's own seed, on arrays that stay where they are while their contents change: `bound` is the number of
+  // these inputs, of which a session may have several. A small network takes as long as looking at names and shapes does.
+  Status bind(const Inputs& inputs, std::size_t* bound);
+  Status run_bound(std::size_t bound);
   Status begin(const Inputs& inputs);                                       // a stream, anew
   Status begin(const Inputs& inputs, std::uint64_t seed);
   Status push(const Inputs& inputs);                                        // any length along the stream

@@ -118,18 +118,20 @@ class SpikeGraph : public Graph {
     const auto packet = packet_;
     packet_.reset();
     if (packet && step.images != 1) return Status("events are of one stream, but the batch holds " + std::to_string(step.images));
-    spike::Membranes now = step.membranes;
+    const bool stepped = machine_->network().stepped;
+    spike::Membranes now;
+    if (stepped) now = step.membranes;  // a copy takes as long as a small layer
     for (std::size_t i = 0; i < step.images; ++i) {
       float* const logits = step.logits ? step.logits + i * logits_count() : spare;
       if (packet) {
         machine_->run(*packet, logits, now);
       } else {
-        machine_->run(step.image + i * machine_->network().input.count(), logits, machine_->network().stepped ? &now : nullptr);
+        machine_->run(step.image + i * machine_->network().input.count(), logits, stepped ? &now : nullptr);
       }
       for (std::size_t p = 0; p < step.spikes.size(); ++p) {
         if (step.spikes[p]) machine_->spikes(p, step.spikes[p] + i * populations[p].size.count());
       }
-      if (i + 1 == step.images || !machine_->network().stepped) continue;
+      if (i + 1 == step.images || !stepped) continue;
       for (std::size_t p = 0; p < populations.size(); ++p) {
         if (!populations[p].membrane) continue;
         now.before[p] += populations[p].size.places() * populations[p].padded();

@@ -36,14 +36,42 @@ struct EventLayer {
   const std::int16_t* theta16 = nullptr;  // the same held in int16, which sums of kEventsAtOnce weights compare alike
 };
 
-// bytes: [height + 2 pad_y][width + 2 pad_x][depth], depth a multiple of 4, and 64 bytes more to read beyond its end.
-// weights: int8 [block][kernel_y][kernel_x][depth / 4][lanes][4]. lanes: 16, 32 or 48.
+// A product takes four bytes at a time: group g of an output place at (y, x) begins at byte  y * down + x * step + offsets[g]. There are 64
+// bytes more to read beyond the last. weights: int8 [block][groups][lanes][4]. lanes: 16, 32, 48, or 64 where there is one place.
 struct DenseLayer {
-  Geometry at;
-  int depth = 0, lanes = 0, blocks = 0;
+  int out_height = 0, out_width = 0, lanes = 0, blocks = 0, groups = 0;
+  std::size_t down = 0, step = 0;
+  // Of groups that lie tap by tap of the kernel, `tap_groups` each, those outside of the map may be left out: they meet zeros. Tap (ky, kx) of
+  // output place (y, x) is place  (y * stride_y - pad_y + ky, x * stride_x - pad_x + kx)  of the map. 0: none is left out.
+  int tap_groups = 0;
+  Geometry at;  // of a layer that leaves some out
+  const std::int32_t* offsets = nullptr;
   const std::int8_t* weights = nullptr;
-  const std::int32_t* theta = nullptr;  // [blocks * lanes]
+  const std::int32_t* start = nullptr;  // [blocks * lanes]: a spike where  start + sum  is not negative; -1 where there is no channel
 };
+
+// Pixels [channels][height][width] side by side as a DenseLayer takes them: `row` bytes from a row to the next, `depth` from a place to the
+// next, each byte turned by `flip`. Where `tall` rows of a kernel are there, its last column's last channel leaves one byte a row: byte
+// 3 x + i of row y of `columns` is that of row y + i and column x of what is at `bytes`.
+struct PixelLayer {
+  int channels = 0, height = 0, width = 0, depth = 0, tall = 0, tall_rows = 0;
+  std::size_t row = 0;
+  std::uint8_t flip = 0;
+  std::uint8_t *pixels = nullptr;         // of the first pixel
+  const std::uint8_t* bytes = nullptr;    // of the first column, padded ones included
+  std::uint8_t* columns = nullptr;
+};
+
+// Groups of an output row that do not meet zeros alone.
+struct Groups {
+  int begin, end;
+};
+inline Groups groups_at(const DenseLayer& layer, int y) {
+  if (layer.tap_groups == 0) return {0, layer.groups};
+  const Geometry& at = layer.at;
+  const int top = y * at.stride_y - at.pad_y, below = at.height - top, row_groups = at.kernel_x * layer.tap_groups;
+  return {(top < 0 ? -top : 0) * row_groups, (below < at.kernel_y ? below : at.kernel_y) * row_groups};
+}
 
 // What of a layer is computed: blocks of output channels and rows of output places, the ends not among them.
 struct Part {
@@ -73,10 +101,10 @@ struct FireLayer {
 inline constexpr std::int32_t kLeakOne = 4096;         // a leak of 1; edgekit/stepped_net.py
 inline constexpr std::int32_t kMembrane = 1 << 28;     // what a membrane holds, and what a current with its bias and a threshold reach
 
-// rows x columns places of a map, `words` words each, one beside the other; `row` words from a row to the next.
-struct BitWindow {
+// `count` windows of a map one beside the other, each of rows x columns places of `words` words; `row` words from a row to the next.
+struct BitWindows {
   const std::uint64_t* bits = nullptr;
-  int words = 0, rows = 1, columns = 1;
+  int words = 0, rows = 1, columns = 1, count = 1;
   std::size_t row = 0;
 };
 
@@ -87,11 +115,14 @@ struct Kernels {
   void (*events)(const EventLayer& layer, const Events& events, const Part& part, const Out& out);
   void (*dense)(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out);
   void (*fire)(const FireLayer& layer);
-  // Ids of the ones among the bits of `channels` channels, base + number of the bit, to `out`, which has room for 16 more than there are.
-  // How many. The bits behind the last channel are 0.
-  std::uint32_t (*extract)(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out);
-  // out[c] = how many of a window's places have bit c, for `depth` channels (a multiple of 4, at most 64 * words); nothing behind them is written.
-  void (*sum_bits)(const BitWindow& window, int depth, std::uint8_t* out);
+  // Ids of the ones among the bits of `channels` channels, i * channels + number of the bit of those in window i, to `out`, which has room
+  // for 16 more than there are; those of window i begin with number first[i], counted from `offset` on. How many. The bits behind the last
+  // channel are 0.
+  std::uint32_t (*extract)(const BitWindows& windows, int channels, std::uint32_t offset, std::uint32_t* first, std::uint32_t* out);
+  // out[i * depth + c] = how many places of window i have bit c, for `depth` channels (a multiple of 4, at most 64 * words); nothing behind
+  // them is written.
+  void (*sum_bits)(const BitWindows& windows, int depth, std::uint8_t* out);
+  void (*pixels)(const PixelLayer& layer, const std::uint8_t* image);
   std::uint64_t (*count_bits)(const std::uint64_t* bits, std::size_t words);
 };
 

@@ -13,7 +13,7 @@
 namespace edgekit::spike {
 namespace {
 
-constexpr int kDotLanes = 4;
+constexpr int kDotLanes = 4, kWideLanes = 32;
 template <int kVectors>
 constexpr int kPlaces = kVectors == 4 ? 2 : 1;  // 8, 8 and 12 registers of sums of the 16
 
@@ -35,10 +35,15 @@ inline __m128i joined(Sums sum) {
   return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_hadd_epi32(sum, sum), 0x08));
 }
 
-inline unsigned above_dot(Sums sum, const std::int32_t* theta) {
-  const __m128i over = _mm_cmpgt_epi32(joined(sum), _mm_loadu_si128(reinterpret_cast<const __m128i*>(theta)));
-  return static_cast<unsigned>(_mm_movemask_ps(_mm_castsi128_ps(over)));
+template <int kCount>
+inline std::uint64_t spikes_of(const Sums* sum) {
+  std::uint64_t negative = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) negative |= static_cast<std::uint64_t>(_mm_movemask_ps(_mm_castsi128_ps(joined(sum[i])))) << (i * kDotLanes);
+  return ~negative;
 }
+
+inline Sums start_at(const std::int32_t* from) { return _mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }
 
 inline void store_dot(Sums sum, std::int32_t* out) { _mm_storeu_si128(reinterpret_cast<__m128i*>(out), joined(sum)); }
 
@@ -51,7 +56,7 @@ inline void store_dot(Sums sum, std::int32_t* out) { _mm_storeu_si128(reinterpre
 namespace edgekit::spike {
 
 const Kernels* avx2_kernels() {
-  static const Kernels table{"avx2", false, 32, event_layer, dense_layer, fire_layer, extract, sum_bits, count_bits};
+  static const Kernels table{"avx2", false, 32, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

@@ -12,7 +12,7 @@
 namespace edgekit::spike {
 namespace {
 
-constexpr int kDotLanes = 8;
+constexpr int kDotLanes = 8, kWideLanes = 64;
 template <int kVectors>
 constexpr int kPlaces = kVectors == 2 ? 4 : kVectors == 4 ? 2 : 1;  // 8, 8 and 6 registers of sums of the 16
 
@@ -29,10 +29,15 @@ using Weights = __m256i;
 inline Weights weights_at(const std::int8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 inline void dot(Sums& sum, Bytes4 four, Weights weights) { asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(four), "x"(weights)); }
 
-inline unsigned above_dot(Sums sum, const std::int32_t* theta) {
-  const __m256i over = _mm256_cmpgt_epi32(sum, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(theta)));
-  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(over)));
+template <int kCount>
+inline std::uint64_t spikes_of(const Sums* sum) {
+  std::uint64_t negative = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) negative |= static_cast<std::uint64_t>(_mm256_movemask_ps(_mm256_castsi256_ps(sum[i]))) << (i * kDotLanes);
+  return ~negative;
 }
+
+inline Sums start_at(const std::int32_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 
 inline void store_dot(Sums sum, std::int32_t* out) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sum); }
 
@@ -45,7 +50,7 @@ inline void store_dot(Sums sum, std::int32_t* out) { _mm256_storeu_si256(reinter
 namespace edgekit::spike {
 
 const Kernels* avx_vnni_kernels() {
-  static const Kernels table{"avx-vnni", false, 32, event_layer, dense_layer, fire_layer, extract, sum_bits, count_bits};
+  static const Kernels table{"avx-vnni", false, 32, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

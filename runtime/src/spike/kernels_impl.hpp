@@ -5,9 +5,12 @@
 //   kDotLanes                     output channels of one register of dense sums
 //   Bytes4, broadcast()           four input bytes to all lanes
 //   Weights, weights_at(), dot()  a register of weights, and their products with the bytes, added
+//   kWideLanes                    how many of 64 lanes it takes at a time at one place
 //   above(sums, thetas)           a bit a lane of int16
-//   above_dot(sums, thetas), store_dot(sums, out)   of a register of dense sums
-//   extract(), sum_bits()
+//   start_at(), store_dot(), spikes_of<count>()     registers of dense sums: from int32, to int32, and a bit a lane that is not negative
+//   Ones, add_ones(), store_ones()                  counts in bytes: of the low bits of a word
+//   sum_pooled()                  some windows of sum_bits() in a way of its own; how many
+//   extract()
 // All is in the unnamed namespace: two files compiled for different processors must never share one copy of an inline function.
 
 namespace edgekit::spike {
@@ -165,73 +168,202 @@ void event_layer(const EventLayer& layer, const Events& events, const Part& part
   }
 }
 
-// kAt places of one row from x on, all lanes of a block.
-template <int kVectors, int kAt>
-inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int block, int y, int x, const Out& out) {
-  constexpr int kLanes = kVectors * kDotLanes;
+// Bits of all registers of sums, one after the other.
+template <int kAll>
+__attribute__((always_inline)) inline void spike_words(const Sums* sum, std::uint64_t* words) {
+  constexpr int kOnce = 64 / kDotLanes, kWhole = kAll / kOnce, kLeft = kAll % kOnce;
+#pragma GCC unroll 16
+  for (int i = 0; i < kWhole; ++i) words[i] = spikes_of<kOnce>(sum + i * kOnce);
+  if constexpr (kLeft > 0) words[kWhole] = spikes_of<kLeft>(sum + kWhole * kOnce);
+}
+
+constexpr int kRgbGroups = 7;  // of three channels under a kernel of 3x3
+
+// One group of four bytes of the places kFirst up to kLast.
+template <int kVectors, int kFirst, int kLast>
+__attribute__((always_inline)) inline void dense_group(const std::uint8_t* from, std::size_t step, const std::int8_t* weights, Sums* sum) {
+  // Weights are loaded once for all places: a load a product would keep the ports for loads busier than those for products.
+  Weights w[kVectors];
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) w[v] = weights_at(weights + v * kDotLanes * 4);
+#pragma GCC unroll 16
+  for (int p = kFirst; p < kLast; ++p) {
+    const Bytes4 four = broadcast(from + p * step);
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) dot(sum[p * kVectors + v], four, w[v]);
+  }
+}
+
+// Groups `offset` up to `end`. The weights that come after theirs.
+template <int kVectors, int kFirst, int kLast>
+__attribute__((always_inline)) inline const std::int8_t* dense_run(const std::uint8_t* corner, std::size_t step, const std::int32_t* offset,
+                                                                   const std::int32_t* end, const std::int8_t* weights, std::size_t next_weights, Sums* sum) {
+  for (; offset < end; ++offset, weights += next_weights) dense_group<kVectors, kFirst, kLast>(corner + *offset, step, weights, sum);
+  return weights;
+}
+
+// How many taps of a row of the kernel lie to the left of the map at the first place of a tile, and to the right of it at the last.
+struct Outside {
+  int left = 0, right = 0;
+};
+inline Outside outside_at(const DenseLayer& layer, int x, int places) {
   const Geometry& at = layer.at;
-  const std::size_t row = static_cast<std::size_t>(at.width + 2 * at.pad_x) * layer.depth;
-  const std::size_t step = static_cast<std::size_t>(at.stride_x) * layer.depth;
-  const std::int8_t* weights = layer.weights + static_cast<std::size_t>(block) * at.kernel_y * at.kernel_x * layer.depth * kLanes;
-  const std::uint8_t* const corner = bytes + static_cast<std::size_t>(y) * at.stride_y * row + x * step;
-  const int run = at.kernel_x * layer.depth;  // the taps of a row of the kernel lie one after the other
-  Sums sum[kAt][kVectors] = {};
-  for (int k = 0; k < at.kernel_y; ++k) {
-    const std::uint8_t* from = corner + k * row;
-    for (const std::uint8_t* const end = from + run; from < end; from += 4) {
-      // Weights are loaded once for all places: a load a product would keep the ports for loads busier than those for products.
-      Weights w[kVectors];
+  if (layer.tap_groups == 0) return {};
+  const int left = at.pad_x - x * at.stride_x, right = at.kernel_x - (at.width + at.pad_x - (x + places - 1) * at.stride_x);
+  const int most = left < 0 ? at.kernel_x : left < at.kernel_x ? at.kernel_x - left : 0;
+  return {at.kernel_x - most, right < 0 ? 0 : right < most ? right : most};
+}
+
+// kAt places of one row from x on, the lanes of a block from `lane` on. kEdge: some taps lie outside.
+template <int kVectors, int kAt, bool kEdge>
+inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int block, int lane, int y, int x, const Groups& groups,
+                       const Outside& outside, const Out& out) {
+  constexpr int kLanes = kVectors * kDotLanes, kAll = kVectors * kAt;
+  const std::size_t step = layer.step, next_weights = static_cast<std::size_t>(layer.lanes) * 4;
+  const std::size_t first = static_cast<std::size_t>(block) * layer.lanes + lane;
+  const std::size_t first_group = static_cast<std::size_t>(block) * layer.groups + groups.begin;
+  const std::int8_t* weights = layer.weights + first_group * next_weights + static_cast<std::size_t>(lane) * 4;
+  const std::uint8_t* const corner = bytes + y * layer.down + x * step;
+  const std::int32_t *offset = layer.offsets + groups.begin, *const end = layer.offsets + groups.end;
+  Sums sum[kAll];
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) w[v] = weights_at(weights + v * kDotLanes * 4);
+  for (int v = 0; v < kVectors; ++v) {
+    const Sums begin = out.sums ? Sums{} : start_at(layer.start + first + v * kDotLanes);
 #pragma GCC unroll 16
-      for (int p = 0; p < kAt; ++p) {
-        const Bytes4 four = broadcast(from + p * step);
+    for (int p = 0; p < kAt; ++p) sum[p * kVectors + v] = begin;
+  }
+  if (!kEdge && kVectors == 1 && end - offset == kRgbGroups) {
+    // Without a loop: whether its last turn is foreseen decides over a third of the time here.
 #pragma GCC unroll 16
-        for (int v = 0; v < kVectors; ++v) dot(sum[p][v], four, w[v]);
-      }
-      weights += kLanes * 4;
+    for (int g = 0; g < kRgbGroups; ++g) dense_group<kVectors, 0, kAt>(corner + offset[g], step, weights + g * next_weights, sum);
+  } else if (!kEdge) {
+    dense_run<kVectors, 0, kAt>(corner, step, offset, end, weights, next_weights, sum);
+  } else {
+    const int row = layer.at.kernel_x * layer.tap_groups, left = outside.left * layer.tap_groups, middle = row - outside.right * layer.tap_groups;
+    for (; offset < end; offset += row) {
+      weights = dense_run<kVectors, 1, kAt>(corner, step, offset, offset + left, weights, next_weights, sum);
+      weights = dense_run<kVectors, 0, kAt>(corner, step, offset + left, offset + middle, weights, next_weights, sum);
+      weights = dense_run<kVectors, 0, kAt - 1>(corner, step, offset + middle, offset + row, weights, next_weights, sum);
     }
   }
   // Read before anything is stored: a store of bytes might change whatever is read by reference.
-  const std::size_t place = static_cast<std::size_t>(y) * at.out_width + x, stride = out.stride, next = static_cast<std::size_t>(layer.blocks) * kLanes;
+  const std::size_t place = static_cast<std::size_t>(y) * layer.out_width + x, stride = out.stride;
+  const std::size_t next = static_cast<std::size_t>(layer.blocks) * layer.lanes;
   if (out.sums) {
-    std::int32_t* to = out.sums + place * next + static_cast<std::size_t>(block) * kLanes;
+    std::int32_t* to = out.sums + place * next + first;
 #pragma GCC unroll 16
     for (int p = 0; p < kAt; ++p) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) store_dot(sum[p][v], to + p * next + v * kDotLanes);
+      for (int v = 0; v < kVectors; ++v) store_dot(sum[p * kVectors + v], to + p * next + v * kDotLanes);
     }
     return;
   }
-  std::uint8_t* const to = out.spikes + place * stride + block * (kLanes / 8);
-  const std::int32_t* const theta = layer.theta + block * kLanes;
+  std::uint8_t* const to = out.spikes + place * stride + first / 8;
+  std::uint64_t words[(kAll * kDotLanes + 63) / 64];
+  spike_words<kAll>(sum, words);
 #pragma GCC unroll 16
   for (int p = 0; p < kAt; ++p) {
-    std::uint64_t bits = 0;
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) bits |= static_cast<std::uint64_t>(above_dot(sum[p][v], theta + v * kDotLanes)) << (v * kDotLanes);
+    const int at = p * kLanes / 64, shift = p * kLanes % 64;
+    std::uint64_t bits = words[at] >> shift;
+    if (shift + kLanes > 64) bits |= words[at + 1] << ((64 - shift) % 64);
     std::memcpy(to + p * stride, &bits, kLanes / 8);
   }
 }
 
 template <int kVectors>
-void dense_block(const DenseLayer& layer, const std::uint8_t* bytes, int block, const Part& part, const Out& out) {
+void dense_block(const DenseLayer& layer, const std::uint8_t* bytes, int block, int lane, const Part& part, const Out& out) {
   constexpr int kAt = kPlaces<kVectors>;
   for (int y = part.y0; y < part.y1; ++y) {
+    const Groups groups = groups_at(layer, y);
     int x = 0;
-    for (; x + kAt <= layer.at.out_width; x += kAt) dense_tile<kVectors, kAt>(layer, bytes, block, y, x, out);
-    for (; x < layer.at.out_width; ++x) dense_tile<kVectors, 1>(layer, bytes, block, y, x, out);
+    for (; x + kAt <= layer.out_width; x += kAt) {
+      const Outside outside = outside_at(layer, x, kAt);
+      if (outside.left + outside.right == 0) {
+        dense_tile<kVectors, kAt, false>(layer, bytes, block, lane, y, x, groups, outside, out);
+      } else {
+        dense_tile<kVectors, kAt, true>(layer, bytes, block, lane, y, x, groups, outside, out);
+      }
+    }
+    for (; x < layer.out_width; ++x) dense_tile<kVectors, 1, false>(layer, bytes, block, lane, y, x, groups, {}, out);
   }
 }
 
 void dense_layer(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out) {
   for (int block = part.block0; block < part.block1; ++block) {
     if (layer.lanes == 16) {
-      dense_block<16 / kDotLanes>(layer, bytes, block, part, out);
+      dense_block<16 / kDotLanes>(layer, bytes, block, 0, part, out);
     } else if (layer.lanes == 32) {
-      dense_block<32 / kDotLanes>(layer, bytes, block, part, out);
+      dense_block<32 / kDotLanes>(layer, bytes, block, 0, part, out);
+    } else if (layer.lanes == 48) {
+      dense_block<48 / kDotLanes>(layer, bytes, block, 0, part, out);
     } else {
-      dense_block<48 / kDotLanes>(layer, bytes, block, part, out);
+      for (int lane = 0; lane < 64; lane += kWideLanes) dense_block<kWideLanes / kDotLanes>(layer, bytes, block, lane, part, out);
+    }
+  }
+}
+
+std::uint32_t extract_row(const BitWindows& windows, int channels, std::uint32_t offset, std::uint32_t* first, std::uint32_t* out) {
+  const std::uint32_t* const begin = out;
+  const int words = windows.words, rows = windows.rows, columns = windows.columns, count = windows.count;
+  const std::size_t next = windows.row;
+  const std::uint64_t* window = windows.bits;
+  for (int i = 0; i < count; ++i, window += columns * words) {
+    first[i] = offset + static_cast<std::uint32_t>(out - begin);
+    const auto base = static_cast<std::uint32_t>(i) * static_cast<std::uint32_t>(channels);
+    for (int y = 0; y < rows; ++y) {
+      for (int x = 0; x < columns; ++x) out += extract(window + y * next + x * words, channels, base, out);
+    }
+  }
+  return static_cast<std::uint32_t>(out - begin);
+}
+
+// Windows of so few channels that some of them share a register. kColumns: of a window.
+template <int kDepth, int kColumns>
+int sum_some(const BitWindows& windows, std::uint8_t* out) {
+  constexpr int kShare = kBytes / kDepth;
+  const std::size_t next = windows.row;
+  const int rows = windows.rows, count = windows.count;
+  const std::uint64_t* begin = windows.bits;
+  int i = 0;
+  for (; i + kShare <= count; i += kShare, out += kBytes, begin += kShare * kColumns) {
+    const std::uint64_t* row = begin;
+    Ones sum = {};
+    for (int y = 0; y < rows; ++y, row += next) {
+#pragma GCC unroll 2
+      for (int x = 0; x < kColumns; ++x) {
+        std::uint64_t bits = 0;
+#pragma GCC unroll 8
+        for (int s = 0; s < kShare; ++s) bits |= row[s * kColumns + x] << (s * kDepth);
+        add_ones(sum, bits);
+      }
+    }
+    store_ones(sum, out, kBytes);
+  }
+  return i;
+}
+
+template <int kDepth>
+int sum_some(const BitWindows& windows, std::uint8_t* out) {
+  if constexpr (kDepth < kBytes) {
+    if (windows.words == 1 && windows.columns == 1) return sum_some<kDepth, 1>(windows, out);
+    if (windows.words == 1 && windows.columns == 2) return sum_some<kDepth, 2>(windows, out);
+  }
+  return 0;
+}
+
+void sum_bits(const BitWindows& windows, int depth, std::uint8_t* out) {
+  int i = sum_pooled(windows, depth, out);
+  if (i == 0) i = depth == 8 ? sum_some<8>(windows, out) : depth == 16 ? sum_some<16>(windows, out) : depth == 32 ? sum_some<32>(windows, out) : 0;
+  const int words = windows.words, across = windows.columns * words;
+  for (; i < windows.count; ++i) {
+    for (int c = 0; c < depth; c += kBytes) {
+      const std::uint64_t* row = windows.bits + static_cast<std::size_t>(i) * across + c / 64;
+      Ones sum = {};
+      for (int y = 0; y < windows.rows; ++y, row += windows.row) {
+        for (int x = 0; x < windows.columns; ++x) add_ones(sum, row[x * words] >> (c % 64));
+      }
+      // These bytes alone: whole registers would overlap the next place's, and loads of it would wait for two stores.
+      store_ones(sum, out + static_cast<std::size_t>(i) * depth + c, depth - c < kBytes ? depth - c : kBytes);
     }
   }
 }

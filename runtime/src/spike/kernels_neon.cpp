@@ -12,7 +12,7 @@
 namespace edgekit::spike {
 namespace {
 
-constexpr int kDotLanes = 4;
+constexpr int kDotLanes = 4, kWideLanes = 32;
 template <int kVectors>
 constexpr int kPlaces = kVectors == 4 ? 2 : 1;  // 16, 16 and 24 registers of sums of the 32
 
@@ -42,7 +42,18 @@ inline void dot(Sums& sum, Bytes4 four, const Weights& w) {
 }
 
 inline int32x4_t joined(const Sums& sum) { return vpaddq_s32(sum.low, sum.high); }
-inline unsigned above_dot(const Sums& sum, const std::int32_t* theta) { return above_four(joined(sum), theta); }
+template <int kCount>
+inline std::uint64_t spikes_of(const Sums* sum) {
+  std::uint64_t bits = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) bits |= four_spikes(joined(sum[i])) << (i * kDotLanes);
+  return bits;
+}
+
+inline Sums start_at(const std::int32_t* from) {
+  const int32x4_t start = vld1q_s32(from), none = vdupq_n_s32(0);
+  return {vzip1q_s32(start, none), vzip2q_s32(start, none)};
+}
 inline void store_dot(const Sums& sum, std::int32_t* out) { vst1q_s32(out, joined(sum)); }
 
 }  // namespace
@@ -54,7 +65,7 @@ inline void store_dot(const Sums& sum, std::int32_t* out) { vst1q_s32(out, joine
 namespace edgekit::spike {
 
 const Kernels* neon_kernels() {
-  static const Kernels table{"neon", false, 0, event_layer, dense_layer, fire_layer, extract, sum_bits, count_bits};
+  static const Kernels table{"neon", false, 0, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

@@ -20,7 +20,7 @@ inline void above(Int16 sum, Int16 theta, std::uint8_t* out) {
   *out = vaddv_u8(vand_u8(over, vld1_u8(each)));
 }
 
-std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
+inline std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t base, std::uint32_t* out) {
   const std::uint32_t* const begin = out;
   for (int w = 0; 64 * w < channels; ++w) {
     for (std::uint64_t left = bits[w]; left; left &= left - 1) *out++ = base + 64 * static_cast<std::uint32_t>(w) + static_cast<std::uint32_t>(__builtin_ctzll(left));
@@ -28,26 +28,21 @@ std::uint32_t extract(const std::uint64_t* bits, int channels, std::uint32_t bas
   return static_cast<std::uint32_t>(out - begin);
 }
 
-void sum_bits(const BitWindow& window, int depth, std::uint8_t* out) {
+using Ones = uint8x16_t;
+inline void add_ones(Ones& sum, std::uint64_t bits) {
   static const std::uint8_t each[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-  const uint8x16_t mask = vld1q_u8(each);
-  for (int c = 0; c < depth; c += 16) {
-    uint8x16_t sum = vdupq_n_u8(0);
-    for (int y = 0; y < window.rows; ++y) {
-      const std::uint64_t* const row = window.bits + static_cast<std::size_t>(y) * window.row + c / 64;
-      for (int x = 0; x < window.columns; ++x) {
-        const auto two = static_cast<std::uint16_t>(row[x * window.words] >> (c % 64));
-        const uint8x16_t bytes = vcombine_u8(vdup_n_u8(static_cast<std::uint8_t>(two)), vdup_n_u8(static_cast<std::uint8_t>(two >> 8)));
-        sum = vsubq_u8(sum, vtstq_u8(bytes, mask));
-      }
-    }
-    std::memcpy(out + c, &sum, static_cast<std::size_t>(depth - c < 16 ? depth - c : 16));
-  }
+  const auto two = static_cast<std::uint16_t>(bits);
+  const uint8x16_t bytes = vcombine_u8(vdup_n_u8(static_cast<std::uint8_t>(two)), vdup_n_u8(static_cast<std::uint8_t>(two >> 8)));
+  sum = vsubq_u8(sum, vtstq_u8(bytes, vld1q_u8(each)));
 }
+inline void store_ones(Ones sum, std::uint8_t* out, int bytes) { std::memcpy(out, &sum, static_cast<std::size_t>(bytes)); }
 
-inline unsigned above_four(int32x4_t sums, const std::int32_t* theta) {
+inline int sum_pooled(const BitWindows&, int, std::uint8_t*) { return 0; }
+
+// A bit where a number is not negative.
+inline std::uint64_t four_spikes(int32x4_t sums) {
   static const std::uint32_t each[4] = {1, 2, 4, 8};
-  return vaddvq_u32(vandq_u32(vcgtq_s32(sums, vld1q_s32(theta)), vld1q_u32(each)));
+  return vaddvq_u32(vandq_u32(vcgezq_s32(sums), vld1q_u32(each)));
 }
 
 }  // namespace

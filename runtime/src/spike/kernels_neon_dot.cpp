@@ -12,7 +12,7 @@
 namespace edgekit::spike {
 namespace {
 
-constexpr int kDotLanes = 4;
+constexpr int kDotLanes = 4, kWideLanes = 64;
 template <int kVectors>
 constexpr int kPlaces = kVectors == 4 ? 4 : kVectors == 8 ? 2 : 1;  // 16, 16 and 12 registers of sums of the 32
 
@@ -30,7 +30,15 @@ inline Weights weights_at(const std::int8_t* from) { return vld1q_s8(from); }
 inline void dot(Sums& sum, Bytes4 four, Weights weights) { sum = vdotq_s32(sum, weights, four); }
 
 inline int32x4_t joined(Sums sum) { return sum; }
-inline unsigned above_dot(Sums sum, const std::int32_t* theta) { return above_four(joined(sum), theta); }
+template <int kCount>
+inline std::uint64_t spikes_of(const Sums* sum) {
+  std::uint64_t bits = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) bits |= four_spikes(joined(sum[i])) << (i * kDotLanes);
+  return bits;
+}
+
+inline Sums start_at(const std::int32_t* from) { return vld1q_s32(from); }
 inline void store_dot(Sums sum, std::int32_t* out) { vst1q_s32(out, joined(sum)); }
 
 }  // namespace
@@ -42,7 +50,7 @@ inline void store_dot(Sums sum, std::int32_t* out) { vst1q_s32(out, joined(sum))
 namespace edgekit::spike {
 
 const Kernels* neon_dot_kernels() {
-  static const Kernels table{"neon-dot", true, 0, event_layer, dense_layer, fire_layer, extract, sum_bits, count_bits};
+  static const Kernels table{"neon-dot", true, 0, event_layer, dense_layer, fire_layer, extract_row, sum_bits, pixel_layer, count_bits};
   return &table;
 }
 

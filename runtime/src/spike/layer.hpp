@@ -60,21 +60,27 @@ class Layer {
   void pack_membrane();
   void pack_events(const Synapse& s, const Size& from);
   void pack_dense(const Synapse& s, const Size& from);
+  void pack_channel(const Synapse& s, const Size& from, int output, std::int8_t* block) const;
+  void lay_out_bytes(const Synapse& s, const Size& from);
+  std::size_t byte_of(const Synapse& s, int channel, int ky, int kx) const;
   void find_break_even();
   template <typename Work>
   void share(const Work& work);
-  double timed_us(Way way, std::uint32_t one_in);
-  double best_us(Way way, const Given& given);
+  void set_break_even();
+  double timed_us(Way way, std::uint32_t one_in, std::uint64_t* events);
+  double expected_us(Way way) const;
+  Way choose();
+  void note(Way way, double us);
   std::uint64_t count_events() const;
   void compute(Way way, const Given& given);
   void fire(const std::int32_t* before, std::int32_t* after);
   void compute_plain(const std::uint8_t* image);
   void compute_any();
   void values_of(const Synapse& s, const std::uint8_t* image);
+  BitWindows windows_at(int y) const;
   void gather_events();
   void gather_packet(const Packet& packet);
   void gather_bytes(int y0, int y1);
-  void gather_pixels(const std::uint8_t* image);
 
   const Network& network_;
   const Population& population_;
@@ -88,14 +94,19 @@ class Layer {
   EventLayer by_events_;
   DenseLayer by_bytes_;
   Aligned<std::int8_t> event_weights_, dense_weights_, plain_weights_;
-  Aligned<std::int32_t> event_theta_, dense_theta_, sums_, values_;
+  Aligned<std::int32_t> event_theta_, dense_start_, sums_, values_;
   Aligned<std::int16_t> event_theta16_;
   Aligned<std::uint32_t> first_, ids_;
-  Aligned<std::uint8_t> bytes_;
+  Aligned<std::uint8_t> bytes_;  // [height + 2 pad_y][width + 2 pad_x][depth], and of pixels some of them once more
+  PixelLayer pixel_;             // how they lie
+  std::vector<std::int32_t> offsets_;
   std::int64_t pixel_shift_ = 0;          // k = byte + this, of an image
   std::vector<std::int64_t> pixel_bias_;  // pixel_shift_ times the sum of a channel's weights
-  double dense_us_ = 0, none_us_ = 0, event_us_ = 0;  // one thread: as a product; by events without any; and each event more
-  bool shared_ = false;                   // whether this run is worth a team
+  double dense_us_ = 0, event_us_ = 0;    // on one thread: as a product, and an event more
+  double none_events_ = 0;                // what the way by events takes without any, in events
+  std::vector<double> costs_[2];          // what first images took: as products, by events
+  std::uint32_t images_ = 0;
+  bool trying_ = false, shared_ = false;  // whether this run is one of those, and whether a team does it
   int sum_lanes_ = 0;                     // of sums_, the lanes of all blocks
   bool shifted_ = false;                  // whether sums_ are those of bytes less pixel_shift_
   Aligned<std::int32_t> fire_bias_, fire_pixel_bias_, fire_theta_;  // of a membrane, its channels padded

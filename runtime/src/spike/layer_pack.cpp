@@ -1,6 +1,5 @@
 // Weights and thresholds in the orders that the kernels read, made once when the network is opened.
 #include <algorithm>
-#include <chrono>
 #include <limits>
 
 #include "layer.hpp"
@@ -16,9 +15,10 @@ int up_to(int n, int step) { return (n + step - 1) / step * step; }
 // Blocks of 128 channels keep one event's weights in two cache lines; a narrow layer would only add zeros.
 int event_lanes(int outputs) { return outputs <= 32 ? 32 : outputs <= 64 ? 64 : 128; }
 
-// The lanes that leave the fewest empty; 16, with a product a byte that is loaded, only where others leave more.
-int dense_lanes(int outputs) {
-  int best = 32;
+// The lanes that leave the fewest empty; 16, with a product a byte that is loaded, only where others leave more. One place alone has only its
+// lanes to add up at the same time.
+int dense_lanes(int outputs, std::size_t places) {
+  int best = places == 1 && up_to(outputs, 64) == up_to(outputs, 32) ? 64 : 32;
   for (const int lanes : {48, 16}) {
     if (up_to(outputs, lanes) < up_to(outputs, best)) best = lanes;
   }
@@ -82,7 +82,7 @@ void Layer::pack() {
   map_.bits.resize(population_.size.places() * static_cast<std::size_t>(map_.words));
   if (!population_.spiking || population_.membrane || report_.way == Way::kPlain) sums_.resize(population_.size.places() * static_cast<std::size_t>(sum_lanes_));
   if (population_.membrane) pack_membrane();
-  if (simple && (!pixels || team_)) find_break_even();
+  if (simple && !pixels) find_break_even();
 }
 
 void Layer::pack_membrane() {
@@ -142,89 +142,95 @@ void Layer::pack_events(const Synapse& s, const Size& from) {
   }
 }
 
+// The bytes under a kernel in groups of four. Pixels lie side by side without a gap, so that groups go over the ends of places; where a row of
+// the kernel leaves one byte over, those of up to three rows make one group more, from bytes that are laid out a second time (PixelLayer).
+void Layer::lay_out_bytes(const Synapse& s, const Size& from) {
+  const bool pixels = s.source == kInput;
+  DenseLayer& layer = by_bytes_;
+  layer.out_height = population_.size.height;
+  layer.out_width = population_.size.width;
+  const std::size_t depth = static_cast<std::size_t>(pixels ? from.channels : up_to(from.channels, 4)), run = s.kernel_x * depth;
+  const std::size_t rows = static_cast<std::size_t>(from.height) + 2 * s.pad_y, columns = static_cast<std::size_t>(from.width) + 2 * s.pad_x;
+  const bool tall = pixels && depth == 3 && run % 4 == 1 && (s.kernel_y == 2 || s.kernel_y == 3);
+  pixel_.channels = from.channels;
+  pixel_.height = from.height;
+  pixel_.width = from.width;
+  pixel_.depth = static_cast<int>(depth);
+  pixel_.row = columns * depth;
+  pixel_.tall = tall ? s.kernel_y : 0;
+  pixel_.tall_rows = tall ? static_cast<int>(rows) - s.kernel_y + 1 : 0;
+  pixel_.flip = kernels_.signed_bytes ? 0x80 : 0;
+  layer.step = s.stride_x * depth;
+  layer.down = s.stride_y * pixel_.row;
+  const std::size_t in_row = tall ? run / 4 : (run + 3) / 4;
+  for (std::size_t ky = 0; ky < static_cast<std::size_t>(s.kernel_y); ++ky) {
+    for (std::size_t g = 0; g < in_row; ++g) offsets_.push_back(static_cast<std::int32_t>(ky * pixel_.row + 4 * g));
+  }
+  if (tall) offsets_.push_back(static_cast<std::int32_t>(rows * pixel_.row + run - 3));
+  layer.groups = static_cast<int>(offsets_.size());
+  layer.tap_groups = pixels ? 0 : static_cast<int>(depth / 4);  // a padded pixel is a byte that need not be 0
+  layer.at = geometry(s, from, population_.size);
+  layer.offsets = offsets_.data();
+  bytes_.resize((rows + static_cast<std::size_t>(pixel_.tall_rows)) * pixel_.row);
+  if (pixels) std::memset(bytes_.data(), static_cast<std::uint8_t>(-pixel_shift_), bytes_.size());  // a padded place is k = 0
+  pixel_.bytes = bytes_.data();
+  pixel_.pixels = bytes_.data() + s.pad_y * pixel_.row + s.pad_x * depth;
+  pixel_.columns = bytes_.data() + rows * pixel_.row;
+}
+
+// Where in the bytes of a place's groups the one of a tap is.
+std::size_t Layer::byte_of(const Synapse& s, int channel, int ky, int kx) const {
+  const std::size_t at = static_cast<std::size_t>(kx) * pixel_.depth + channel, run = static_cast<std::size_t>(s.kernel_x) * pixel_.depth;
+  if (pixel_.tall == 0) return static_cast<std::size_t>(ky) * ((run + 3) / 4 * 4) + at;
+  return at + 1 == run ? static_cast<std::size_t>(s.kernel_y) * (run - 1) + ky : static_cast<std::size_t>(ky) * (run - 1) + at;
+}
+
 void Layer::pack_dense(const Synapse& s, const Size& from) {
   DenseLayer& layer = by_bytes_;
-  layer.at = geometry(s, from, population_.size);
-  layer.depth = up_to(from.channels, 4);
-  layer.lanes = dense_lanes(s.outputs);
-  layer.blocks = up_to(s.outputs, layer.lanes) / layer.lanes;
-  const std::size_t all = static_cast<std::size_t>(layer.blocks) * layer.lanes, taps = static_cast<std::size_t>(s.kernel_y) * s.kernel_x;
   const bool pixels = s.source == kInput;
   pixel_shift_ = pixels ? (kernels_.signed_bytes ? 128 : 0) - network_.offset : 0;
+  lay_out_bytes(s, from);
+  layer.lanes = dense_lanes(s.outputs, population_.size.places());
+  layer.blocks = up_to(s.outputs, layer.lanes) / layer.lanes;
+  const std::size_t all = static_cast<std::size_t>(layer.blocks) * layer.lanes;
+  const std::size_t block_bytes = static_cast<std::size_t>(layer.groups) * layer.lanes * 4;
+  const std::int64_t low = pixels ? -network_.offset : 0, high = pixels ? 255 - network_.offset : s.pool_y * s.pool_x;
   pixel_bias_.assign(static_cast<std::size_t>(s.outputs), 0);
-  dense_weights_.resize(all * taps * layer.depth);
+  dense_weights_.resize(layer.blocks * block_bytes);
+  dense_start_.resize(all);
+  std::fill(dense_start_.data(), dense_start_.data() + all, -1);
+  const bool sums = !population_.spiking || population_.membrane;
   for (int o = 0; o < s.outputs; ++o) {
-    std::int8_t* const block = dense_weights_.data() + static_cast<std::size_t>(o / layer.lanes) * taps * layer.depth * layer.lanes;
-    for (int ky = 0; ky < s.kernel_y; ++ky) {
-      for (int kx = 0; kx < s.kernel_x; ++kx) {
-        for (int c = 0; c < from.channels; ++c) {
-          const std::size_t group = ((static_cast<std::size_t>(ky) * s.kernel_x + kx) * layer.depth + c) / 4;
+    std::int64_t positive = 0, negative = 0;
+    for (int c = 0; c < from.channels; ++c) {
+      for (int ky = 0; ky < s.kernel_y; ++ky) {
+        for (int kx = 0; kx < s.kernel_x; ++kx) {
           const std::int8_t w = weight_of(s, o, c, ky, kx);
-          block[(group * layer.lanes + o % layer.lanes) * 4 + c % 4] = w;
-          pixel_bias_[static_cast<std::size_t>(o)] += pixel_shift_ * w;
+          (w > 0 ? positive : negative) += w;
         }
       }
     }
+    const auto channel = static_cast<std::size_t>(o);
+    const std::int64_t theta = std::int64_t{population_.threshold} - population_.bias[channel];
+    pixel_bias_[channel] = pixel_shift_ * (positive + negative);
+    // Always or never above: so far away that the difference might not fit int32, and no sum is needed.
+    const bool never = !sums && theta >= positive * high + negative * low, always = !sums && theta < positive * low + negative * high;
+    dense_start_[channel] = never ? -1 : always ? 0 : static_cast<std::int32_t>(static_cast<std::uint32_t>(pixel_bias_[channel] - theta - 1));
+    if (!never && !always) pack_channel(s, from, o, dense_weights_.data() + channel / layer.lanes * block_bytes);
   }
   layer.weights = dense_weights_.data();
-  dense_theta_.resize(all);
-  for (std::size_t o = 0; o < all; ++o) {
-    const bool there = o < static_cast<std::size_t>(s.outputs);
-    // Beyond the ends of int32 no sum is: network.cpp saw to it that all fit 31 bits.
-    const std::int64_t theta = there ? std::int64_t{population_.threshold} - population_.bias[o] - pixel_bias_[o] : kNever;
-    dense_theta_[o] = static_cast<std::int32_t>(std::clamp<std::int64_t>(theta, std::numeric_limits<std::int32_t>::min(), kNever));
-  }
-  layer.theta = dense_theta_.data();
-  const std::size_t rows = static_cast<std::size_t>(from.height) + 2 * s.pad_y, columns = static_cast<std::size_t>(from.width) + 2 * s.pad_x;
-  bytes_.resize(rows * columns * layer.depth);
-  // A padded place is k = 0.
-  if (pixels) std::memset(bytes_.data(), static_cast<std::uint8_t>(-pixel_shift_), bytes_.size());
+  layer.start = dense_start_.data();
 }
 
-// Up to how many events the layer is faster by events: both ways are timed on made-up spikes, here, on this processor.
-void Layer::find_break_even() {
-  const std::uint64_t all = report_.inputs;
-  const bool fixed = settings_.only_events || settings_.only_dense;
-  if (fixed) report_.break_even = settings_.only_dense ? 0 : std::numeric_limits<std::uint64_t>::max();
-  if (fixed && !team_) return;
-  dense_us_ = timed_us(Way::kDense, 8);
-  if (!sources_.front()) return;
-  const double few = timed_us(Way::kEvents, 32), more = timed_us(Way::kEvents, 8);
-  const double few_events = static_cast<double>(all) / 32, more_events = static_cast<double>(all) / 8;
-  event_us_ = std::max((more - few) / (more_events - few_events), 1e-9);
-  none_us_ = std::max(few - event_us_ * few_events, 0.0);
-  if (!fixed) report_.break_even = dense_us_ > none_us_ ? static_cast<std::uint64_t>((dense_us_ - none_us_) / event_us_) : 0;
-}
-
-// The best of some runs on spikes of which one in `one_in` is set.
-double Layer::timed_us(Way way, std::uint32_t one_in) {
-  if (!sources_.front()) {
-    const std::vector<std::uint8_t> image(network_.input.count());
-    return best_us(way, Given{image.data(), nullptr, false});
-  }
-  const Map& source = *sources_.front();
-  auto& bits = const_cast<Map&>(source).bits;  // not in use yet: nothing has run
-  std::uint32_t random = 12345;
-  const auto next = [&random] { return (random = random * 1664525u + 1013904223u) >> 8; };
-  for (std::size_t place = 0; place < source.size.places(); ++place) {
-    for (int c = 0; c < source.size.channels; ++c) {
-      if (next() % one_in == 0) bits[place * static_cast<std::size_t>(source.words) + static_cast<std::size_t>(c / 64)] |= std::uint64_t{1} << (c % 64);
+void Layer::pack_channel(const Synapse& s, const Size& from, int output, std::int8_t* block) const {
+  for (int c = 0; c < from.channels; ++c) {
+    for (int ky = 0; ky < s.kernel_y; ++ky) {
+      for (int kx = 0; kx < s.kernel_x; ++kx) {
+        const std::size_t at = byte_of(s, c, ky, kx);
+        block[(at / 4 * by_bytes_.lanes + output % by_bytes_.lanes) * 4 + at % 4] = weight_of(s, output, c, ky, kx);
+      }
     }
   }
-  const double best = best_us(way, {});
-  std::memset(bits.data(), 0, bits.size() * sizeof(std::uint64_t));
-  return best;
-}
-
-double Layer::best_us(Way way, const Given& given) {
-  double best = 1e9;
-  for (int i = 0; i < 5; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    compute(way, given);
-    best = std::min(best, std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
-  }
-  std::memset(map_.bits.data(), 0, map_.bits.size() * sizeof(std::uint64_t));
-  return best;
 }
 
 }  // namespace edgekit::spike

@@ -1,6 +1,7 @@
 // One layer for one image: what it listens to becomes events or bytes, then a kernel.
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "layer.hpp"
 #include "team.hpp"
@@ -8,8 +9,6 @@
 namespace edgekit::spike {
 
 namespace {
-
-constexpr double kWorthSharing = 4;  // microseconds of one thread: to begin and end a round takes up to one
 
 int share_of(int count, int part, int parts) { return static_cast<int>(static_cast<std::int64_t>(count) * part / parts); }
 
@@ -30,33 +29,46 @@ void Layer::share(const Work& work) {
 }
 
 void Layer::run(const Given& given, const std::int32_t* before, std::int32_t* after) {
-  const auto begin = settings_.timed ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
+  using Clock = std::chrono::steady_clock;
+  const auto us_since = [](Clock::time_point from) { return std::chrono::duration<double, std::micro>(Clock::now() - from).count(); };
+  const auto begin = settings_.timed ? Clock::now() : Clock::time_point{};
   Way way = report_.way;
+  trying_ = false;
   if (way == Way::kAny) {
-    report_.events = count_events();
-  } else if (given.packet && !sources_.front() && way != Way::kPlain) {
-    report_.events = given.packet->count;
-    report_.way = way = Way::kEvents;
+    if (settings_.timed) report_.events = count_events();
   } else if (way != Way::kPlain && !sources_.front()) {
-    report_.way = way = Way::kDense;
+    if (given.packet) report_.events = given.packet->count;
+    way = given.packet ? Way::kEvents : Way::kDense;
   } else if (way != Way::kPlain) {
     report_.events = count_events();
-    way = report_.events <= report_.break_even ? Way::kEvents : Way::kDense;
-    report_.way = way;
+    way = choose();
   }
-  shared_ = team_ && (way == Way::kDense ? dense_us_ : way == Way::kEvents ? none_us_ + event_us_ * static_cast<double>(report_.events) : 0) > kWorthSharing;
+  report_.way = way;
+  shared_ = team_ && !trying_ && expected_us(way) >= given.share_from_us;
   const bool listens = std::any_of(sources_.begin(), sources_.end(), [](const Map* map) { return map != nullptr; });
-  if (listens || !given.again) compute(way, given);  // else its sums are there
+  if (listens || !given.again) {  // else its sums are there
+    const auto computing = trying_ ? Clock::now() : Clock::time_point{};
+    compute(way, given);
+    if (trying_) note(way, us_since(computing));
+  }
   if (population_.membrane) fire(before, after);
   if (settings_.timed) {
-    report_.microseconds = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+    report_.microseconds = us_since(begin);
     report_.spikes = kernels_.count_bits(map_.bits.data(), map_.bits.size());
   }
 }
 
-// Spikes of the source; those of a last odd row or column, which a pooling drops, are few enough to count along.
+// Spikes of the source; those of a last odd row or column, which a pooling drops, are few enough to count along. Where nobody asks how many,
+// it is enough to know that they are too many.
 std::uint64_t Layer::count_events() const {
-  return kernels_.count_bits(sources_.front()->bits.data(), sources_.front()->bits.size());
+  constexpr std::size_t kOnce = 64;
+  const auto& bits = sources_.front()->bits;
+  const std::uint64_t enough = settings_.timed ? std::numeric_limits<std::uint64_t>::max() : report_.break_even;
+  std::uint64_t count = 0;
+  for (std::size_t at = 0; at < bits.size() && count <= enough; at += kOnce) {
+    count += kernels_.count_bits(bits.data() + at, std::min(kOnce, bits.size() - at));
+  }
+  return count;
 }
 
 void Layer::compute(Way way, const Given& given) {
@@ -73,9 +85,9 @@ void Layer::compute(Way way, const Given& given) {
     shifted_ = false;
   } else {
     if (sources_.front()) {
-      share([&](int part, int parts) { gather_bytes(share_of(by_bytes_.at.height, part, parts), share_of(by_bytes_.at.height, part + 1, parts)); });
+      share([&](int part, int parts) { gather_bytes(share_of(pixel_.height, part, parts), share_of(pixel_.height, part + 1, parts)); });
     } else {
-      gather_pixels(given.image);
+      kernels_.pixels(pixel_, given.image);
     }
     share([&](int part, int parts) {
       kernels_.dense(by_bytes_, bytes_.data(), part_of(by_bytes_.blocks, population_.size.height, part, parts), out);
@@ -131,23 +143,26 @@ std::int64_t Layer::sum_of(std::size_t channel, std::size_t place) const {
   return std::int64_t{sums_[place * static_cast<std::size_t>(sum_lanes_) + channel]} + shift + population_.bias[channel];
 }
 
-void Layer::gather_events() {
+// Windows of the map that are summed before the weights, one beside the other in row y.
+BitWindows Layer::windows_at(int y) const {
   const Synapse& s = population_.synapses.front();
   const Map& from = *sources_.front();
+  BitWindows windows;
+  windows.bits = from.at(static_cast<std::size_t>(y) * s.pool_y * from.size.width);
+  windows.words = from.words;
+  windows.rows = s.pool_y;
+  windows.columns = s.pool_x;
+  windows.count = pixel_.width;
+  windows.row = static_cast<std::size_t>(from.size.width) * from.words;
+  return windows;
+}
+
+void Layer::gather_events() {
   const Geometry& at = by_events_.at;
-  std::uint32_t* id = ids_.data();
+  std::uint32_t count = 0;
   std::uint32_t* first = first_.data();
-  for (int y = 0; y < at.height; ++y) {
-    for (int x = 0; x < at.width; ++x) {
-      *first++ = static_cast<std::uint32_t>(id - ids_.data());
-      const auto base = static_cast<std::uint32_t>(x) * static_cast<std::uint32_t>(at.channels);
-      for (int i = 0; i < s.pool_y; ++i) {
-        const std::size_t place = (static_cast<std::size_t>(y) * s.pool_y + i) * from.size.width + static_cast<std::size_t>(x) * s.pool_x;
-        for (int j = 0; j < s.pool_x; ++j) id += kernels_.extract(from.at(place + j), at.channels, base, id);
-      }
-    }
-  }
-  *first = static_cast<std::uint32_t>(id - ids_.data());
+  for (int y = 0; y < at.height; ++y, first += at.width) count += kernels_.extract(windows_at(y), at.channels, count, first, ids_.data() + count);
+  *first = count;
 }
 
 // Events in order of their places, by counting: no frame is made of them. A place that comes more often than a byte counts is cut there,
@@ -176,43 +191,7 @@ void Layer::gather_packet(const Packet& packet) {
 
 // What is padded around the rows was 0 from the beginning.
 void Layer::gather_bytes(int y0, int y1) {
-  const Synapse& s = population_.synapses.front();
-  const Map& from = *sources_.front();
-  const Geometry& at = by_bytes_.at;
-  const std::size_t columns = static_cast<std::size_t>(at.width) + 2 * at.pad_x;
-  BitWindow window;
-  window.words = from.words;
-  window.rows = s.pool_y;
-  window.columns = s.pool_x;
-  window.row = static_cast<std::size_t>(from.size.width) * from.words;
-  for (int y = y0; y < y1; ++y) {
-    std::uint8_t* to = bytes_.data() + ((static_cast<std::size_t>(y) + at.pad_y) * columns + at.pad_x) * by_bytes_.depth;
-    for (int x = 0; x < at.width; ++x, to += by_bytes_.depth) {
-      window.bits = from.at(static_cast<std::size_t>(y) * s.pool_y * from.size.width + static_cast<std::size_t>(x) * s.pool_x);
-      kernels_.sum_bits(window, by_bytes_.depth, to);
-    }
-  }
-}
-
-void Layer::gather_pixels(const std::uint8_t* image) {
-  const Geometry& at = by_bytes_.at;
-  const std::size_t plane = static_cast<std::size_t>(at.height) * at.width, columns = static_cast<std::size_t>(at.width) + 2 * at.pad_x;
-  const std::uint8_t flip = kernels_.signed_bytes ? 0x80 : 0;
-  for (int y = 0; y < at.height; ++y) {
-    std::uint8_t* const to = bytes_.data() + ((static_cast<std::size_t>(y) + at.pad_y) * columns + at.pad_x) * by_bytes_.depth;
-    const std::uint8_t* const from = image + static_cast<std::size_t>(y) * at.width;
-    if (at.channels == 3) {  // written as one word a pixel, which compilers turn into wide shuffles
-      for (int x = 0; x < at.width; ++x) {
-        const std::uint32_t pixel = static_cast<std::uint32_t>(from[x] ^ flip) | static_cast<std::uint32_t>(from[plane + x] ^ flip) << 8 |
-                                    static_cast<std::uint32_t>(from[2 * plane + x] ^ flip) << 16;
-        std::memcpy(to + 4 * x, &pixel, 4);
-      }
-      continue;
-    }
-    for (int x = 0; x < at.width; ++x) {
-      for (int c = 0; c < at.channels; ++c) to[static_cast<std::size_t>(x) * by_bytes_.depth + c] = static_cast<std::uint8_t>(from[c * plane + x] ^ flip);
-    }
-  }
+  for (int y = y0; y < y1; ++y) kernels_.sum_bits(windows_at(y), pixel_.depth, pixel_.pixels + y * pixel_.row);
 }
 
 // What a synapse listens to, int32 [channels][height][width] after its pooling.

@@ -12,7 +12,10 @@ const char* name_of(Way way) { return way == Way::kEvents ? "events" : way == Wa
 
 Machine::Machine(Network network, const Settings& settings) : network_(std::move(network)), settings_(settings) {
   if (!settings_.kernels) settings_.kernels = usable_kernels().front();
-  if (settings_.threads > 1) team_ = std::make_unique<Team>(settings_.threads);
+  if (settings_.threads > 1) {
+    team_ = std::make_unique<Team>(settings_.threads);
+    sharing_ = std::make_unique<Sharing>();
+  }
   for (std::size_t i = 0; i < network_.populations.size(); ++i) {
     layers_.push_back(std::make_unique<Layer>(network_, i, layers_, settings_, team_.get()));
   }
@@ -21,7 +24,7 @@ Machine::Machine(Network network, const Settings& settings) : network_(std::move
 Machine::~Machine() = default;
 
 void Machine::run(const std::uint8_t* image, float* logits, const Membranes* membranes) {
-  Given given{image, nullptr, false};
+  Given given{image, nullptr, false, 0};
   if (network_.stepped) {
     const std::size_t size = network_.input.count();
     given.again = last_.size() == size && std::memcmp(last_.data(), image, size) == 0;
@@ -32,13 +35,25 @@ void Machine::run(const std::uint8_t* image, float* logits, const Membranes* mem
 
 void Machine::run(const Packet& packet, float* logits, const Membranes& membranes) {
   last_.clear();
-  run(Given{nullptr, &packet, false}, logits, &membranes);
+  run(Given{nullptr, &packet, false, 0}, logits, &membranes);
 }
 
-void Machine::run(const Given& given, float* logits, const Membranes* membranes) {
+void Machine::run_layers(const Given& given, const Membranes* membranes) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const bool state = membranes && network_.populations[i].membrane;
     layers_[i]->run(given, state ? membranes->before[i] : nullptr, state ? membranes->after[i] : nullptr);
+  }
+}
+
+void Machine::run(Given given, float* logits, const Membranes* membranes) {
+  if (!team_ || settings_.share_from_us >= 0) {
+    given.share_from_us = settings_.share_from_us;
+    run_layers(given, membranes);
+  } else {
+    sharing_->run([&](double share_from_us) {
+      given.share_from_us = share_from_us;
+      run_layers(given, membranes);
+    });
   }
   const float* before = membranes ? membranes->logits : nullptr;
   const Size& size = network_.populations.back().size;

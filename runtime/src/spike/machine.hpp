@@ -35,7 +35,8 @@ struct Membranes {
 struct Given {
   const std::uint8_t* image = nullptr;
   const Packet* packet = nullptr;
-  bool again = false;  // the same image as in the run before
+  bool again = false;        // the same image as in the run before
+  double share_from_us = 0;  // layers that are expected to take as long are shared by the team
 };
 
 struct Settings {
@@ -43,9 +44,11 @@ struct Settings {
   bool only_events = false, only_dense = false;
   bool timed = false;
   int threads = 1;
+  double share_from_us = -1;  // below 0: found out on the first images
 };
 
 class Layer;
+class Sharing;
 class Team;
 
 class Machine {
@@ -68,11 +71,13 @@ class Machine {
   std::vector<LayerReport> report() const;
 
  private:
-  void run(const Given& given, float* logits, const Membranes* membranes);
+  void run(Given given, float* logits, const Membranes* membranes);
+  void run_layers(const Given& given, const Membranes* membranes);
 
   Network network_;
   Settings settings_;
   std::unique_ptr<Team> team_;  // null: one thread
+  std::unique_ptr<Sharing> sharing_;
   std::vector<std::unique_ptr<Layer>> layers_;
   std::vector<std::uint8_t> last_;  // image of a stepped network: what it gives the first layers is the same at every step
 };

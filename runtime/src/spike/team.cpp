@@ -1,6 +1,7 @@
 // A layer takes some microseconds: waking a sleeping thread takes as long, so that helpers look for work before they sleep.
 #include "team.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 namespace edgekit::spike {
@@ -73,6 +74,34 @@ void Team::help() {
     if (over_) return;
     take_parts();
   }
+}
+
+int Sharing::next() {
+  constexpr std::uint32_t kFirst = 40, kBlock = 16, kRounds = 2, kTrial = kChoices * kBlock * kRounds, kAgain = 8192;
+  const std::uint32_t at = image_++;
+  measured_ = false;
+  if (at < kFirst) return 0;  // layers still find out their way
+  const std::uint32_t in = (at - kFirst) % kAgain;
+  if (in >= kTrial) return best_;
+  if (in == 0) {
+    for (auto& us : us_) us.clear();
+  }
+  measured_ = in % kBlock >= kBlock / 2;  // helpers wake up before, and caches hold what the choice before left
+  return static_cast<int>(in / kBlock % kChoices);
+}
+
+void Sharing::note(int choice, double us) {
+  constexpr double kBetter = 0.95;  // what a team must reach of the time alone
+  us_[choice].push_back(us);
+  double medians[kChoices];
+  for (int i = 0; i < kChoices; ++i) {
+    const std::size_t middle = us_[i].size() / 2;
+    if (us_[i].empty()) return;
+    std::nth_element(us_[i].begin(), us_[i].begin() + static_cast<std::ptrdiff_t>(middle), us_[i].end());
+    medians[i] = us_[i][middle];
+  }
+  const int shared = static_cast<int>(std::min_element(medians + 1, medians + kChoices) - medians);
+  best_ = medians[shared] < kBetter * medians[0] ? shared : 0;
 }
 
 }  // namespace edgekit::spike

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -44,6 +45,30 @@ class Team {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<std::thread> helpers_;
+};
+
+// From how long on a layer is shared. What one layer shares, the next one reads from two caches, and a helper may be asleep or its core busy:
+// only whole images say which is best, so that some are tried each way, in blocks, now and then anew.
+class Sharing {
+ public:
+  template <typename Work>
+  void run(const Work& work) {
+    const int choice = next();
+    const auto begin = measured_ ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
+    work(kFromUs[choice]);
+    if (measured_) note(choice, std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
+  }
+
+ private:
+  static constexpr int kChoices = 4;
+  static constexpr double kFromUs[kChoices] = {1e300, 16, 4, 2};  // the first: no layer
+  int next();
+  void note(int choice, double us);
+
+  std::uint32_t image_ = 0;
+  int best_ = 0;
+  bool measured_ = false;
+  std::vector<double> us_[kChoices];
 };
 
 }  // namespace edgekit::spike
