@@ -70,6 +70,7 @@ class Layer {
   double timed_us(Way way, std::uint32_t one_in, std::uint64_t* events);
   double expected_us(Way way) const;
   Way choose();
+  std::uint64_t enough() const;
   void note(Way way, double us);
   std::uint64_t count_events() const;
   void compute(Way way, const Given& given);

@@ -70,6 +70,14 @@ double Layer::timed_us(Way way, std::uint32_t one_in, std::uint64_t* events) {
   return median(times);
 }
 
+// How many events need be counted to choose: where they are too many for a trial, too, nobody asks how many there are.
+std::uint64_t Layer::enough() const {
+  if (settings_.timed) return std::numeric_limits<std::uint64_t>::max();
+  const bool tried = std::min(costs_[0].size(), costs_[1].size()) >= kTries;
+  if (tried || settings_.only_events || settings_.only_dense) return report_.break_even;
+  return static_cast<std::uint64_t>(kClose * (static_cast<double>(report_.break_even) + none_events_));
+}
+
 // Both ways give the same integers, so that the first images can try what the guess left open.
 Way Layer::choose() {
   const Way way = report_.events <= report_.break_even ? Way::kEvents : Way::kDense;

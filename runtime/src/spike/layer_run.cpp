@@ -1,7 +1,6 @@
 // One layer for one image: what it listens to becomes events or bytes, then a kernel.
 #include <algorithm>
 #include <chrono>
-#include <limits>
 
 #include "layer.hpp"
 #include "team.hpp"
@@ -63,9 +62,9 @@ void Layer::run(const Given& given, const std::int32_t* before, std::int32_t* af
 std::uint64_t Layer::count_events() const {
   constexpr std::size_t kOnce = 64;
   const auto& bits = sources_.front()->bits;
-  const std::uint64_t enough = settings_.timed ? std::numeric_limits<std::uint64_t>::max() : report_.break_even;
+  const std::uint64_t most = enough();
   std::uint64_t count = 0;
-  for (std::size_t at = 0; at < bits.size() && count <= enough; at += kOnce) {
+  for (std::size_t at = 0; at < bits.size() && count <= most; at += kOnce) {
     count += kernels_.count_bits(bits.data() + at, std::min(kOnce, bits.size() - at));
   }
   return count;
