@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from scipy.special import log_softmax
 
 from edgekit import examine, flow, recipe
+from edgekit.cli.report import command
 from edgekit.errors import EdgekitError
 from edgekit.images import load_images
 from edgekit.models._iir_snn_fit import Task
@@ -99,6 +101,9 @@ def test_a_teacher_of_its_own_size_is_trained_once_and_not_deployed(run: Path):
     assert result["rows"][1]["score"] > 0.9 and result["rows"][2]["score"] > 0.8
     bundle = flow.export(run, "spike", run.parent / "b")
     assert examine.verify(bundle, "spike").passed
+    said = CliRunner().invoke(command, [str(run)])
+    assert said.exit_code == 0, said.output
+    assert "ANN, teacher" in (run / "report" / "page.html").read_text()
 
 
 def test_what_does_not_depend_on_it_stays(run: Path):

@@ -27,11 +27,12 @@ LARGEST_PICTURE = 150_000  # bytes; a grid of 100 avatars takes about 30,000
 class TrainingRow:
     """One trained or converted network. spikes_per_neuron: per layer and inference, summed over its steps.
 
-    role: of a spiking family "ann", "stage" or "control"; of any other the "model" that is deployed, or a "baseline" of it.
+    role: of a spiking family "ann", "stage", "control", or "teacher" of an ANN that only taught; of any other the "model" that is
+    deployed, or a "baseline" of it.
     """
 
     label: str
-    role: Literal["ann", "stage", "control", "model", "baseline"]
+    role: Literal["ann", "stage", "control", "teacher", "model", "baseline"]
     steps: int | None
     score: float
     validation: float | None

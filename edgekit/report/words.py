@@ -169,7 +169,7 @@ def _missing_in_training(run: Run) -> Iterator[tuple[str, str]]:
         if r.validation is None:
             yield "no validation score, nothing was held out", r.label
         if not r.spikes_per_neuron:
-            yield "no spikes, the network does not spike" if r.role == "ann" else "spikes were not counted", r.label
+            yield "no spikes, the network does not spike" if r.role in ("ann", "teacher") else "spikes were not counted", r.label
         yield from _unpriced(r.label, r.estimates)
 
 
