@@ -17,6 +17,7 @@ from random_nets import Random, images, network
 from edgekit import examine, files, flow, registry, spiking_net
 from edgekit.bundle import Bundle, Golden
 from edgekit.errors import EdgekitError
+from edgekit.layers import profile_layers
 from edgekit.parts import Exporter, Runtime
 from edgekit.process_run import Request
 from edgekit.runtimes import _cpp_build, cpp
@@ -124,6 +125,11 @@ def test_a_trained_network_keeps_its_score_and_is_verified_on_every_runtime(smal
     # The runner, too, times golden images in turn, not one again and again.
     timed = examine.profile(bundle, Request("cpp", seconds=0.1, processes=1))
     assert timed.load.different_inputs == len(bundle.golden().inputs["image"]) > 1
+    # Of the nine taps under a 3x3 kernel, those in the padding are no work: 3 n - 2 are left of 3 n along each axis.
+    first = spiking_net.load(bundle.graph()).populations[0]
+    channels, height, width = first.shape
+    layer = profile_layers(bundle, "spike", 1).layers[0]
+    assert layer.kernel == "dense" and layer.operations == 2 * channels * (3 * height - 2) * (3 * width - 2)
 
 
 @pytest.mark.parametrize("processor", ["a53", "a76"])

@@ -154,7 +154,7 @@ struct LayerTime {
   std::uint64_t inputs = 0;       // values that it listens to
   std::uint64_t events = 0;       // spikes among them, each of a pooling's window counted; 0 of pixels
   std::uint64_t spikes = 0;       // of its own
-  std::uint64_t products = 0;     // weights times places: what a dense layer multiplies
+  std::uint64_t products = 0;     // weights times the places where they meet the map: what a dense layer multiplies
   std::uint64_t break_even = 0;   // up to so many events it goes by events
 };
 

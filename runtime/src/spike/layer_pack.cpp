@@ -45,6 +45,18 @@ bool is_any(const Population& p) {
   return s.pool_y == 1 && s.pool_x == 1;
 }
 
+// Along one axis: pairs of a place of the output and a tap of the kernel that meet the map, and not the padding around it.
+std::uint64_t pairs_met(int outputs, int kernel, int stride, int pad, int dilation, int inputs) {
+  std::uint64_t met = 0;
+  for (int o = 0; o < outputs; ++o) {
+    for (int k = 0; k < kernel; ++k) {
+      const std::int64_t at = std::int64_t{o} * stride - pad + std::int64_t{k} * dilation;
+      met += at >= 0 && at < inputs;
+    }
+  }
+  return met;
+}
+
 }  // namespace
 
 Layer::Layer(const Network& network, std::size_t number, const std::vector<std::unique_ptr<Layer>>& before, const Settings& settings, Team* team)
@@ -55,7 +67,9 @@ Layer::Layer(const Network& network, std::size_t number, const std::vector<std::
     sources_.push_back(s.source == kInput ? nullptr : &before[static_cast<std::size_t>(s.source)]->map());
     const Size from = pooled(network_.size_of(s.source), s);
     report_.inputs += from.count();
-    report_.products += static_cast<std::uint64_t>(s.weights.size()) * population_.size.places();
+    report_.products += static_cast<std::uint64_t>(s.outputs) * s.per_group *
+                        pairs_met(population_.size.height, s.kernel_y, s.stride_y, s.pad_y, s.dilation_y, from.height) *
+                        pairs_met(population_.size.width, s.kernel_x, s.stride_x, s.pad_x, s.dilation_x, from.width);
   }
   pack();
 }
