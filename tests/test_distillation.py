@@ -82,6 +82,31 @@ def test_the_loss_is_the_published_one(weight: float, temperature: float, steps:
     assert got == pytest.approx((1 - weight) * hard + weight * temperature**2 * soft, rel=1e-4)
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_mixtures_are_of_two_images_and_so_is_what_is_missed(steps: int):
+    data = load_images("digits")
+    o = options(weight=0.4, mixup=0.5)
+    torch.manual_seed(1)
+    student, teacher = build(o, data, spiking=True), build(o, data, spiking=False).eval()
+    plain, labels = next(Task(data, o, steps).batches("train", 1, 0, 32))  # nobody teaches: no mixtures, in the same order
+    task = Task(data, o, steps, teacher=teacher)
+    x, first, second, share = next(task.batches("train", 1, 0, 32))
+    assert torch.equal(first, labels) and share.dtype == torch.float32 and ((share >= 0) & (share <= 1)).all()
+    assert 0.3 < float(share.mean()) < 0.7 and float(((share < 0.1) | (share > 0.9)).float().mean()) > 0.2  # Beta(1/2, 1/2) has its weight at both ends
+    every = share.reshape(-1, 1, 1, 1, 1) * plain[:, None] + (1 - share).reshape(-1, 1, 1, 1, 1) * plain[None]
+    is_it = (every - x[:, None]).abs().amax((2, 3, 4)) < 1e-6
+    assert (is_it & (labels[None] == second[:, None])).any(1).all()
+    assert len(next(task.batches("validation", 1, 0, 32))) == 2
+
+    def missed(i: int, named: torch.Tensor) -> float:
+        return float(task.loss(student, (x[i : i + 1], named[i : i + 1])).detach())
+
+    student.eval()  # one image has no statistics of its own
+    got = float(task.loss(student, (x, first, second, share)).detach())
+    one_by_one = [float(share[i]) * missed(i, first) + float(1 - share[i]) * missed(i, second) for i in range(32)]
+    assert got == pytest.approx(np.mean(one_by_one), rel=1e-4)
+
+
 def test_the_teacher_gets_no_gradient_and_none_is_none():
     data = load_images("digits")
     student, teacher = build(options(), data, spiking=True), build(options(), data, spiking=False).eval()

@@ -11,6 +11,7 @@ import torch
 
 from edgekit import examine, flow, recipe
 from edgekit.errors import EdgekitError
+from edgekit.models._iir_snn_fit import Task
 from edgekit.models._iir_snn_net import Net, convert, fused, set_thresholds, to_spiking_net, vgg_layers
 from edgekit.models._iir_snn_options import Options
 from edgekit.spiking_net import simulate
@@ -137,6 +138,24 @@ def test_or_pooling_as_a_population_is_the_largest_of_each_window():
 def test_layers_that_make_no_network_are_named(layers: tuple, says: str):
     with pytest.raises(ValueError, match=says):
         vgg_layers(layers, (), 10)
+
+
+@pytest.mark.parametrize(("per", "norm"), [("layer", False), ("network", True)])
+def test_the_price_is_what_the_recipe_says(per: str, norm: bool):
+    net = random_net((8, "S", 12, "O"), norm)
+    x, labels = torch.randn(16, 3, 16, 16), torch.arange(16) % 10
+    spikes: dict[str, np.ndarray] = {}
+    with torch.no_grad():
+        logits = net(x, 1, lambda layer, _, out: spikes.__setitem__(layer, out.numpy()))
+    plan = {"epochs": 1, "batch_size": 1, "learning_rate": 1.0}
+    options = recipe.fill(Options, {"ann": plan, "snn": plan, "sparsity": {"rate": 0.05, "weight": 0.3, "per": per}}, "recipe")
+    priced = [spikes[n] for n in ("conv1", "conv2", "dense1")]  # OR pooling only repeats
+    rates = [float(np.mean(s)) for s in priced] if per == "layer" else [sum(s.sum() for s in priced) / sum(s.size for s in priced)]
+    excess = np.mean([max(0.0, r - 0.05) / 0.05 for r in rates])
+    assert excess > 0.1
+    task = Task(None, options, 1, options.sparsity, frozenset(net.neurons))  # type: ignore[arg-type] - its images are not asked for
+    loss = float(task.loss(net, (x, labels)).detach())
+    assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)) + 0.3 * excess, rel=1e-5)
 
 
 def test_a_price_is_checked():

@@ -42,7 +42,8 @@ class Task:
     def batches(
         self, split: Literal["train", "validation"], epoch: int, seed: int, batch_size: int
     ) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Images float32 and labels int64, in an order and with shifts that epoch and seed decide."""
+        """Images float32 and labels int64, in an order and with shifts that epoch and seed decide; mixed with one another also
+        the labels of the other images and the shares float32 of the first ones."""
         import torch
 
         train = split == "train"
@@ -59,10 +60,13 @@ class Task:
             batch = images[rows]
             if train and self.options.augment != "none":
                 batch = _moved(batch, rng, self.options.shift_pixels, flip=self.options.augment == "shift-flip")
+            named = torch.from_numpy(labels[rows])
             if self.steps is None:
-                yield for_ann(batch, self.data), torch.from_numpy(labels[rows])
-            else:
-                yield normalise(for_steps(batch, self.steps), self.data), torch.from_numpy(labels[rows])
+                yield for_ann(batch, self.data), named
+                continue
+            x = normalise(for_steps(batch, self.steps), self.data)
+            mixed = train and self.teacher is not None and self.distillation.mixup > 0
+            yield _mixed(x, named, rng, self.distillation.mixup) if mixed else (x, named)
 
     def _logits(self, module: Any, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = module(x) if self.steps is None else module(x, self.steps)
@@ -72,15 +76,18 @@ class Task:
         """Cross-entropy of the logits, summed over the steps, and where asked for what the teacher says and the price of spikes."""
         if self.sparsity is None:
             return self._missed(self._logits(module, batch[0]), batch)
-        logits, over = self._with_excess(module, batch[0], self.sparsity.rate)
+        logits, over = self._with_excess(module, batch[0], self.sparsity)
         return self._missed(logits, batch) + self.sparsity.weight * over
 
     def _missed(self, logits: torch.Tensor, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         import torch
         from torch.nn import functional as F
 
-        x, labels = batch
-        hard = F.cross_entropy(logits, labels)
+        x, labels, *mixed = batch
+        hard = F.cross_entropy(logits, labels, reduction="none" if mixed else "mean")
+        if mixed:
+            others, share_of_first = mixed
+            hard = (share_of_first * hard + (1 - share_of_first) * F.cross_entropy(logits, others, reduction="none")).mean()
         if self.teacher is None:
             return hard
         teacher, heat, share = self.teacher.to(x.device), self.distillation.temperature, self.distillation.weight
@@ -90,26 +97,31 @@ class Task:
         soft = heat * heat * F.kl_div(F.log_softmax(logits.float() / heat, 1), wanted, reduction="batchmean", log_target=True)
         return (1 - share) * hard + share * soft
 
-    def _with_excess(self, module: Any, x: torch.Tensor, wanted: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits, and by which share of the wanted rate a layer is above it, in the mean over the layers."""
+    def _with_excess(self, module: Any, x: torch.Tensor, sparsity: Sparsity) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits, and by which share of the wanted rate the network is above it, or a layer in the mean over the layers."""
         import torch
         from torch.nn import functional as F
 
         rates: dict[str, torch.Tensor] = {}
+        neurons: dict[str, int] = {}
 
         def watch(layer: str, _: torch.Tensor, out: torch.Tensor) -> None:
             if layer in self.priced:
                 rates[layer] = rates[layer] + out.mean() if layer in rates else out.mean()
+                neurons[layer] = out[0].numel()
 
         logits = module(x, self.steps, watch)
-        return logits, F.relu(torch.stack(list(rates.values())) / (self.steps or 1) / wanted - 1).mean()
+        found = torch.stack(list(rates.values()))
+        if sparsity.per == "network":
+            found = (found * found.new_tensor(list(neurons.values()))).sum() / sum(neurons.values())
+        return logits, F.relu(found / (self.steps or 1) / sparsity.rate - 1).mean()
 
     def score(self, module: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """How many images of the batch are named rightly; with a price on spikes, less the share of them by which the rate
         is above the wanted one: else the first epoch, which still has all its spikes, would be the best."""
         if self.sparsity is None:
             return (self._logits(module, batch[0]).argmax(1) == batch[1]).sum()
-        logits, over = self._with_excess(module, batch[0], self.sparsity.rate)
+        logits, over = self._with_excess(module, batch[0], self.sparsity)
         return (logits.argmax(1) == batch[1]).sum() - len(logits) * over
 
 
@@ -128,6 +140,16 @@ def _moved(batch: np.ndarray, rng: np.random.Generator, pixels: int, flip: bool)
         mirror = rng.random(n) < 0.5
         moved[mirror] = moved[mirror][:, :, :, ::-1]
     return np.ascontiguousarray(moved)
+
+
+def _mixed(x: torch.Tensor, labels: torch.Tensor, rng: np.random.Generator, alpha: float) -> tuple[torch.Tensor, ...]:
+    """Each image mixed with another of the batch (mixup): images, both labels, and the share (N,) of the first, of Beta(alpha, alpha)."""
+    import torch
+
+    partner = torch.from_numpy(rng.permutation(len(x)))
+    share = torch.from_numpy(rng.beta(alpha, alpha, len(x)).astype(np.float32))
+    of_first = share.reshape(-1, *[1] * (x.ndim - 1))
+    return of_first * x + (1 - of_first) * x[partner], labels, labels[partner], share
 
 
 class Fit:

@@ -57,12 +57,14 @@ class Data:
 class Sparsity:
     """One more stage behind the last T, with a price on spikes: fewer spikes, less work for what is driven by them.
 
-    The loss gets  weight * mean over layers of max(0, r - rate) / rate,  r the layer's spikes per neuron and timestep.
+    The loss gets  weight * mean over layers of max(0, r - rate) / rate,  r the layer's spikes per neuron and timestep; or, per
+    network,  weight * max(0, r - rate) / rate,  r those of all its neurons, and training decides which layers have more.
     """
 
     rate: float = 0.08
     weight: float = 1.0
     epochs: int = 0  # 0: no such stage
+    per: Literal["layer", "network"] = "layer"
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
@@ -79,11 +81,14 @@ class Distillation:
 
     The loss becomes  (1 - weight) * cross-entropy + weight * temperature^2 * KL(softmax(a / temperature) || softmax(s / temperature)),
     a the logits of the ANN, s those of the spiking network. The ANN is the one that the network was made from or, with `layers` or
-    `hidden`, one of that size, trained first for `epochs` by the plan of the ANN and then no more.
+    `hidden`, one of that size, trained first for `epochs` by the plan of the ANN and then no more. With `mixup` both see mixtures of
+    two images, lambda a + (1 - lambda) b, lambda of Beta(mixup, mixup), and the labels' loss is shared alike (Zhang et al., arXiv 1710.09412;
+    for teachers Beyer et al., arXiv 2106.05237): few images are learned by heart otherwise.
     """
 
     weight: float = 0.0  # 0: none
     temperature: float = 2.0
+    mixup: float = 0.0  # 0: none; 1: any share is as likely
     layers: tuple[int | str, ...] = ()  # as those of Network
     hidden: tuple[int, ...] = ()
     epochs: int = 0  # 0: those of the ANN
@@ -93,6 +98,8 @@ class Distillation:
             raise ValueError(f"weight is a share from 0 (none) to 1, found {self.weight}")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0, found {self.temperature}")
+        if not 0 <= self.mixup < math.inf:
+            raise ValueError(f"mixup must be 0 (none) or more, found {self.mixup}")
         if self.epochs < 0:
             raise ValueError(f"epochs must be 0 (those of the ANN) or more, found {self.epochs}")
 
