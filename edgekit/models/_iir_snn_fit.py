@@ -76,7 +76,7 @@ class Task:
         """Cross-entropy of the logits, summed over the steps, and where asked for what the teacher says and the price of spikes."""
         if self.sparsity is None:
             return self._missed(self._logits(module, batch[0]), batch)
-        logits, over = self._with_excess(module, batch[0], self.sparsity)
+        logits, over = self._with_excess(module, batch[0], self.sparsity.rate)
         return self._missed(logits, batch) + self.sparsity.weight * over
 
     def _missed(self, logits: torch.Tensor, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -97,31 +97,26 @@ class Task:
         soft = heat * heat * F.kl_div(F.log_softmax(logits.float() / heat, 1), wanted, reduction="batchmean", log_target=True)
         return (1 - share) * hard + share * soft
 
-    def _with_excess(self, module: Any, x: torch.Tensor, sparsity: Sparsity) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits, and by which share of the wanted rate the network is above it, or a layer in the mean over the layers."""
+    def _with_excess(self, module: Any, x: torch.Tensor, wanted: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits, and by which share of the wanted rate a layer is above it, in the mean over the layers."""
         import torch
         from torch.nn import functional as F
 
         rates: dict[str, torch.Tensor] = {}
-        neurons: dict[str, int] = {}
 
         def watch(layer: str, _: torch.Tensor, out: torch.Tensor) -> None:
             if layer in self.priced:
                 rates[layer] = rates[layer] + out.mean() if layer in rates else out.mean()
-                neurons[layer] = out[0].numel()
 
         logits = module(x, self.steps, watch)
-        found = torch.stack(list(rates.values()))
-        if sparsity.per == "network":
-            found = (found * found.new_tensor(list(neurons.values()))).sum() / sum(neurons.values())
-        return logits, F.relu(found / (self.steps or 1) / sparsity.rate - 1).mean()
+        return logits, F.relu(torch.stack(list(rates.values())) / (self.steps or 1) / wanted - 1).mean()
 
     def score(self, module: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """How many images of the batch are named rightly; with a price on spikes, less the share of them by which the rate
         is above the wanted one: else the first epoch, which still has all its spikes, would be the best."""
         if self.sparsity is None:
             return (self._logits(module, batch[0]).argmax(1) == batch[1]).sum()
-        logits, over = self._with_excess(module, batch[0], self.sparsity)
+        logits, over = self._with_excess(module, batch[0], self.sparsity.rate)
         return (logits.argmax(1) == batch[1]).sum() - len(logits) * over
 
 

@@ -57,14 +57,12 @@ class Data:
 class Sparsity:
     """One more stage behind the last T, with a price on spikes: fewer spikes, less work for what is driven by them.
 
-    The loss gets  weight * mean over layers of max(0, r - rate) / rate,  r the layer's spikes per neuron and timestep; or, per
-    network,  weight * max(0, r - rate) / rate,  r those of all its neurons, and training decides which layers have more.
+    The loss gets  weight * mean over layers of max(0, r - rate) / rate,  r the layer's spikes per neuron and timestep.
     """
 
     rate: float = 0.08
     weight: float = 1.0
     epochs: int = 0  # 0: no such stage
-    per: Literal["layer", "network"] = "layer"
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
