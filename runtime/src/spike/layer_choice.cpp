@@ -12,6 +12,7 @@ namespace {
 constexpr int kRuns = 7;                // of a way on made-up spikes
 constexpr std::size_t kTries = 8;       // images in each way
 constexpr std::uint32_t kAgain = 4096;  // images after which they are tried anew, since others may have come
+constexpr std::uint32_t kAsked = 64;    // of them may be trials; after those, spikes are counted only as far as the choice needs
 constexpr double kClose = 3;            // a guess is not trusted where the ways are this near to each other
 
 double now_us() { return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -73,7 +74,8 @@ double Layer::timed_us(Way way, std::uint32_t one_in, std::uint64_t* events) {
 // How many events need be counted to choose: where they are too many for a trial, too, nobody asks how many there are.
 std::uint64_t Layer::enough() const {
   if (settings_.timed) return std::numeric_limits<std::uint64_t>::max();
-  const bool tried = std::min(costs_[0].size(), costs_[1].size()) >= kTries;
+  const std::uint32_t number = (images_ + 1) % kAgain;  // as choose() will count this image
+  const bool tried = number >= kAsked || (number > 0 && std::min(costs_[0].size(), costs_[1].size()) >= kTries);
   if (tried || settings_.only_events || settings_.only_dense) return report_.break_even;
   return static_cast<std::uint64_t>(kClose * (static_cast<double>(report_.break_even) + none_events_));
 }
@@ -85,7 +87,7 @@ Way Layer::choose() {
   if (++images_ % kAgain == 0) costs_[0].clear(), costs_[1].clear();
   const std::size_t products = costs_[0].size(), sums = costs_[1].size();
   const auto events = static_cast<double>(report_.events) + none_events_, limit = static_cast<double>(report_.break_even) + none_events_;
-  trying_ = std::min(products, sums) < kTries && events < kClose * limit && limit < kClose * events;
+  trying_ = images_ % kAgain < kAsked && std::min(products, sums) < kTries && events < kClose * limit && limit < kClose * events;
   return !trying_ ? way : sums <= products ? Way::kEvents : Way::kDense;
 }
 
