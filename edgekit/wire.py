@@ -100,6 +100,7 @@ def _check_text(raw: memoryview, field: str, message: str, where: str) -> None:
     try:
         text = bytes(raw).decode()
     except UnicodeDecodeError:
-        raise Broken(f"{where} has a {field} in a {message} that is no UTF-8 text ({shown(bytes(raw[:40]))}); refused") from None
+        found = shown(bytes(raw[:40]))
+        raise Broken(f"{where} is no ONNX file, or a broken one: a {field} in a {message} is no UTF-8 text ({found}); get it again") from None
     if not free and is_odd(text):
         raise Broken(f"{where} has a {field} in a {message} with control characters: '{shown(text)}'; refused")

@@ -513,7 +513,7 @@ NATIVE: dict[str, tuple[str, bytes | str, str]] = {
     "golden answers 100,000 deep": ("golden.json", DEEP, "nested too deep"),
     "golden answers of another kind": ("golden.json", '{"cases": 3}', "makes no sense"),
     "no samples": ("samples.safetensors", b"", "not a safetensors file"),
-    "samples that are an image": ("samples.safetensors", os.urandom(3000), "not a safetensors file"),
+    "samples that are an image": ("samples.safetensors", b"\x89PNG\r\n\x1a\n" + np.random.default_rng(0).bytes(3000), "not a safetensors file"),
     "samples of a header of 2^60 bytes": ("samples.safetensors", (1 << 60).to_bytes(8, "little") + b"{}", "not a safetensors file"),
     "samples without columns": ("samples.safetensors", save({"x": np.zeros(3)}), "samples need the columns"),
     "samples of two lengths": ("samples.safetensors", save({**COLUMNS, "cpu_ns": np.zeros(3, np.int64)}), "all of one length"),

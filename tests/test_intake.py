@@ -231,7 +231,8 @@ def test_data_that_lies_elsewhere_is_refused(tmp_path: Path, case: str):
 
 FILES = {
     "empty": (b"", "is empty"),
-    "random": (os.urandom(3000), "no ONNX"),
+    "random": (np.random.default_rng(0).bytes(3000), "no ONNX"),  # the same at each run: some begin as a pickle or a JSON file does
+    "a field at random": (b"\x32\x04\xa2\xbc\xb3\x8d", "no ONNX file, or a broken one: a doc_string in a ModelProto is no UTF-8 text"),
     "page": (b"<!DOCTYPE html><html>404</html>", "web page"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
 }
