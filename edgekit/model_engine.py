@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.byte_products import ort_session
 from edgekit.plain_text import one_line
 
 Arrays = Mapping[str, np.ndarray]
@@ -61,7 +62,7 @@ class Engine:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = None
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = ort_session(model, options)
         except MemoryError:
             raise
         except Exception as error:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import qdq
+from edgekit.byte_products import ort_session
 from edgekit.parts import Arrays
 from edgekit.verify import NO_NOISE_DB
 
@@ -128,4 +129,4 @@ def _session(model: Any) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort_session(model.SerializeToString(), options)

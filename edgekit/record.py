@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from edgekit.bundle import Bundle
+from edgekit.byte_products import ort_session
 from edgekit.execute import Execution
 from edgekit.parts import Arrays, Graph
 
@@ -22,7 +23,7 @@ class _Recorder(Graph):
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # on a busy machine spinning takes ten times as long
-        self._session = ort.InferenceSession(str(bundle.graph(name)), options, providers=["CPUExecutionProvider"])
+        self._session = ort_session(str(bundle.graph(name)), options, bundle.manifest.allowed.exact)
         self._names = [t.name for t in bundle.manifest.graphs[name].signature.outputs]
         self.calls: list[dict[str, np.ndarray]] = []
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgekit import tensorrt_profiles
 from edgekit.bundle import Bundle
+from edgekit.byte_products import ort_session
 from edgekit.errors import EdgekitError
 from edgekit.execute import Execution
 from edgekit.parts import Arrays, Graph
@@ -71,7 +72,7 @@ class _Recorder(Graph):
 
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        self._session = ort.InferenceSession(str(bundle.graph(name)), options, providers=["CPUExecutionProvider"])
+        self._session = ort_session(str(bundle.graph(name)), options, bundle.manifest.allowed.exact)
         self._outputs = [t.name for t in bundle.manifest.graphs[name].signature.outputs]
         self.first: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None = None
 

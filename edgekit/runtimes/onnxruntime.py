@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekit import files
 from edgekit.bundle import Bundle
+from edgekit.byte_products import ort_session
 from edgekit.errors import Broken, EdgekitError
 from edgekit.execute import Execution
 from edgekit.layer_profile import LayerProfile
@@ -72,7 +73,7 @@ class OnnxRuntime(Runtime):
         for name, graph in bundle.manifest.graphs.items():
             extra = list(graph.probes) if probes else []
             source = _with_outputs(bundle, name, extra) if extra else str(bundle.graph(name))
-            session = _session(bundle.graph(name), source, _options(threads))
+            session = _session(bundle, name, source, _options(threads))
             graphs[name] = _OrtGraph(session, [*(t.name for t in graph.signature.outputs), *extra])
         yield Execution(bundle, graphs, probes)
 
@@ -84,7 +85,7 @@ class OnnxRuntime(Runtime):
             work = _ort_layers.Profiled(bundle, Path(folder))
             graphs = {}
             for name, graph in bundle.manifest.graphs.items():
-                session = _session(bundle.graph(name), work.source(name), work.asked(name, _options(threads)))
+                session = _session(bundle, name, work.source(name), work.asked(name, _options(threads)))
                 work.sessions[name] = session
                 graphs[name] = _OrtGraph(session, [t.name for t in graph.signature.outputs])
             rows, notes, slowed = work.run(plain, Execution(bundle, graphs), inputs, runs)
@@ -104,13 +105,11 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _session(file: Path, source: str | bytes, options: Any) -> Any:
-    import onnxruntime as ort
-
+def _session(bundle: Bundle, graph: str, source: str | bytes, options: Any) -> Any:
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return ort_session(source, options, bundle.manifest.allowed.exact)
     except Exception as error:
-        raise Broken(f"onnxruntime cannot open {file}: {_first_line(error)}") from None
+        raise Broken(f"onnxruntime cannot open {bundle.graph(graph)}: {_first_line(error)}") from None
 
 
 def _with_outputs(bundle: Bundle, graph: str, names: Sequence[str]) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bundle import Bundle
+from edgekit.byte_products import openvino_settings
 from edgekit.errors import Broken, EdgekitError
 from edgekit.execute import Execution
 from edgekit.layer_profile import LayerProfile
@@ -139,6 +140,7 @@ def _graphs(bundle: Bundle, threads: int, probes: bool, more: Mapping[str, Any])
         "INFERENCE_PRECISION_HINT": bundle.manifest.details.get("inference_precision", DEFAULT_PRECISION),
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
+        **openvino_settings(bundle.manifest.allowed.exact),
         **more,
     }
     if threads:

@@ -2,6 +2,7 @@
 #include <openvino/openvino.hpp>
 
 #include "engine.hpp"
+#include "processor.hpp"
 
 namespace edgekit {
 
@@ -113,6 +114,7 @@ class OvEngine : public Engine {
       }
       // Its own choice is bf16 on many processors, which does not give f32 answers.
       ov::AnyMap settings = {{"INFERENCE_PRECISION_HINT", bundle.inference_precision}, {"PERFORMANCE_HINT", "LATENCY"}, {"NUM_STREAMS", "1"}};
+      if (!bundle.exact && byte_products_saturate()) settings["LP_TRANSFORMS_MODE"] = false;  // INT8 layers as rounded numbers in float
       if (options.threads) settings["INFERENCE_NUM_THREADS"] = options.threads;
       return std::unique_ptr<Graph>(std::make_unique<OvGraph>(core_.compile_model(model, "CPU", settings), outputs));
     } catch (const std::exception& error) {

@@ -43,6 +43,7 @@ enum Slot : std::size_t {
   kReleaseValue = 96,
   kReleaseTypeAndShape = 99,
   kReleaseSessionOptions = 100,
+  kAddSessionConfig = 130,
   kRunWithBinding = 133,
   kCreateBinding = 134,
   kReleaseBinding = 135,

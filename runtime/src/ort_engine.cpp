@@ -9,6 +9,7 @@
 #include "files.hpp"
 #include "ort_api.hpp"
 #include "ort_library.hpp"
+#include "processor.hpp"
 #include "protobuf_outputs.hpp"
 
 namespace edgekit {
@@ -128,12 +129,27 @@ class OrtGraph : public Graph {
   OrtGraph(std::shared_ptr<Library> library, std::vector<std::string> outputs)
       : library_(std::move(library)), session_(&library_->api, kReleaseSession), outputs_(std::move(outputs)) {}
 
-  Status open(const std::string& path, const std::vector<std::string>& probes, int threads) {
+  Status open(const std::string& path, const std::vector<std::string>& probes, int threads, bool exact) {
     const Api& api = library_->api;
     Held options(&api, kReleaseSessionOptions);
     if (Status s = api.call(kCreateSessionOptions, options.out()); !s) return s;
     if (Status s = api.call(kSetIntraThreads, options.get(), threads); !s) return s;
     if (Status s = api.call(kSetInterThreads, options.get(), 1); !s) return s;
+    const auto configure = [&](const char* key, const char* value) { return api.call(kAddSessionConfig, options.get(), key, value); };
+    const bool saturates = !exact && byte_products_saturate();
+    if (saturates) {  // in 16 bits, then, with unsigned weights
+      if (Status s = configure("session.x64quantprecision", "1"); !s) return s;
+    }
+    const Status first = create(path, probes, options);
+    if (first || !saturates || first.text().find("existing tensor") == std::string::npos) return first;
+    // It cannot where two layers share weights or a zero point: rounded numbers in float.
+    if (Status s = configure("session.x64quantprecision", "0"); !s) return s;
+    if (Status s = configure("session.disable_quant_qdq", "1"); !s) return s;
+    return create(path, probes, options);
+  }
+
+  Status create(const std::string& path, const std::vector<std::string>& probes, const Held& options) {
+    const Api& api = library_->api;
     if (probes.empty()) return api.call(kCreateSession, library_->environment, path.c_str(), options.get(), session_.out());
     auto bytes = read_file(path);
     if (!bytes) return bytes.status();
@@ -206,7 +222,7 @@ class OrtEngine : public Engine {
     if (options.probes) probes = graph.probes;
     outputs.insert(outputs.end(), probes.begin(), probes.end());
     auto made = std::make_unique<OrtGraph>(library_, outputs);
-    if (Status s = made->open(bundle.folder + "/" + graph.file, probes, options.threads); !s) {
+    if (Status s = made->open(bundle.folder + "/" + graph.file, probes, options.threads, bundle.exact); !s) {
       return Status("cannot open " + bundle.folder + "/" + graph.file + ": " + s.text());
     }
     return std::unique_ptr<Graph>(std::move(made));

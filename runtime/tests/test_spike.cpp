@@ -379,6 +379,52 @@ void large_sums() {
   }
 }
 
+// Windows of 32 places and of 33, all on, under the largest weights of either sign: what four groups of bytes add up to in int16, and more.
+void large_windows() {
+  for (const int columns : {1, 8, 11}) {
+    for (const int weight : {127, -127, -128}) {
+      const int rows = columns == 1 ? 1 : columns == 8 ? 4 : 3, channels = 20;
+      Network net;
+      net.input = {1, 2 * rows, 3 * columns};
+      Population ones;
+      ones.name = "ones";
+      ones.size = {channels, 2 * rows, 3 * columns};
+      Synapse from_image;
+      from_image.outputs = channels;
+      from_image.per_group = 1;
+      from_image.weights.assign(static_cast<std::size_t>(channels), 1);
+      ones.synapses = {from_image};
+      ones.bias.assign(static_cast<std::size_t>(channels), 1);  // all fire
+      net.populations.push_back(ones);
+      Population sums;
+      sums.name = "sums";
+      sums.size = {65, 2, 3};
+      Synapse all;
+      all.source = 0;
+      all.outputs = 65;
+      all.per_group = channels;
+      all.pool_y = rows;
+      all.pool_x = columns;
+      all.weights.assign(static_cast<std::size_t>(65) * channels, static_cast<std::int8_t>(weight));
+      sums.synapses = {all};
+      for (int o = 0; o < 65; ++o) sums.bias.push_back(-weight * rows * columns * channels + o - 32);
+      net.populations.push_back(sums);
+      Population out = sums;
+      out.name = "out";
+      out.spiking = false;
+      out.size = {2, 2, 3};
+      out.bias = {1, -1};
+      out.synapses.front() = Synapse();
+      out.synapses.front().source = 1;
+      out.synapses.front().outputs = 2;
+      out.synapses.front().per_group = 65;
+      out.synapses.front().weights = weights(2 * 65);
+      net.populations.push_back(out);
+      same_integers(net);
+    }
+  }
+}
+
 void lies() {
   const std::string good = R"({"input_shape":[1,1,1],"input_offset":0,"input_scale":1,"input_range":[0,255],"readout_scale":1,"neurons":{},"populations":[{"name":"a","shape":[2],"threshold":null,"synapses":[{"source":"input","kind":"dense","groups":1,"stride":[1,1],"padding":[0,0],"dilation":[1,1],"pool":[1,1]}]}]})";
   const std::int8_t w[2] = {1, -1};
@@ -416,6 +462,7 @@ int main() {
   for (int i = 0; i < 30; ++i) same_steps(stepped());
   any_of_a_window();
   large_sums();
+  large_windows();
   colours();
   thresholds_out_of_reach();
   many_images();

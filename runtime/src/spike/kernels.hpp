@@ -41,6 +41,7 @@ struct EventLayer {
 struct DenseLayer {
   int out_height = 0, out_width = 0, lanes = 0, blocks = 0, groups = 0;
   std::size_t down = 0, step = 0;
+  int most = 255;  // that a byte is
   // Of groups that lie tap by tap of the kernel, `tap_groups` each, those outside of the map may be left out: they meet zeros. Tap (ky, kx) of
   // output place (y, x) is place  (y * stride_y - pad_y + ky, x * stride_x - pad_x + kx)  of the map. 0: none is left out.
   int tap_groups = 0;

@@ -1,5 +1,5 @@
-// AVX2, which every x86 processor since 2013 has: 32-byte registers; bytes are widened to int16 before they are multiplied, since the
-// instruction that multiplies bytes there (vpmaddubsw) saturates.
+// AVX2, which every x86 processor since 2013 has: 32-byte registers; pixels are widened to int16 before they are multiplied, since the
+// instruction that multiplies bytes there (vpmaddubsw) saturates; spikes need not be.
 #include "kernels.hpp"
 
 #if defined(__AVX2__)
@@ -13,39 +13,46 @@
 namespace edgekit::spike {
 namespace {
 
-constexpr int kDotLanes = 4, kWideLanes = 32;
+constexpr int kDotLanes = 8, kWideLanes = 32;
 template <int kVectors>
-constexpr int kPlaces = kVectors == 4 ? 2 : 1;  // 8, 8 and 12 registers of sums of the 16
+constexpr int kPlaces = kVectors == 2 ? 4 : kVectors == 4 ? 2 : 1;  // 8, 8 and 6 registers of sums of the 16
 
-// A register of sums holds two halves of four channels: a0 + a1, a2 + a3 of each.
-using Sums = __m256i;
-using Bytes4 = __m256i;
-
+// Bytes 0 and 2 of four, and bytes 1 and 3, as int16.
+struct Bytes4 {
+  __m256i even, odd;
+};
 inline Bytes4 broadcast(const std::uint8_t* from) {
-  std::int32_t four;
-  std::memcpy(&four, from, 4);
-  return _mm256_cvtepu8_epi16(_mm_set1_epi32(four));
+  const __m256i four = four_bytes(from);
+  return {_mm256_and_si256(four, _mm256_set1_epi16(255)), _mm256_srli_epi16(four, 8)};
+}
+struct Weights {
+  __m256i even, odd;
+};
+inline __m256i signed_bytes(const std::int8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+inline Weights weights_at(const std::int8_t* from) {
+  const __m256i w = signed_bytes(from);
+  return {_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)};
+}
+inline void dot(Sums& sum, const Bytes4& four, const Weights& w) {
+  sum = _mm256_add_epi32(sum, _mm256_add_epi32(_mm256_madd_epi16(four.even, w.even), _mm256_madd_epi16(four.odd, w.odd)));
 }
 
-using Weights = __m256i;  // widened
-inline Weights weights_at(const std::int8_t* from) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }
-inline void dot(Sums& sum, Bytes4 four, Weights wide) { sum = _mm256_add_epi32(sum, _mm256_madd_epi16(four, wide)); }
-
-inline __m128i joined(Sums sum) {
-  return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_hadd_epi32(sum, sum), 0x08));
-}
-
-template <int kCount>
-inline std::uint64_t spikes_of(const Sums* sum) {
-  std::uint64_t negative = 0;
+// Spikes, and sums of up to 32 of them: of four groups a lane adds up 8 products of bytes, 8 * 32 * 127 = 32,512 < 32,768 (and of weights of
+// -128 just -32,768), in int16, where vpmaddubsw is exact.
+constexpr int kGroupsAtOnce = 4, kMostAtOnce = 32;
+template <int kVectors>
+__attribute__((always_inline)) inline void dot_groups(std::integral_constant<int, kVectors>, const std::uint8_t* from, const std::int32_t* offset,
+                                                      const std::int8_t* weights, std::size_t next, Sums* sum) {
+  __m256i four[kGroupsAtOnce];
 #pragma GCC unroll 16
-  for (int i = 0; i < kCount; ++i) negative |= static_cast<std::uint64_t>(_mm_movemask_ps(_mm_castsi128_ps(joined(sum[i])))) << (i * kDotLanes);
-  return ~negative;
+  for (int g = 0; g < kGroupsAtOnce; ++g) four[g] = four_bytes(from + offset[g]);
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v, weights += kDotLanes * 4) {
+    const auto products = [&](int g) { return _mm256_maddubs_epi16(four[g], signed_bytes(weights + g * next)); };
+    const __m256i pairs = _mm256_add_epi16(_mm256_add_epi16(products(0), products(1)), _mm256_add_epi16(products(2), products(3)));
+    sum[v] = _mm256_add_epi32(sum[v], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
 }
-
-inline Sums start_at(const std::int32_t* from) { return _mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }
-
-inline void store_dot(Sums sum, std::int32_t* out) { _mm_storeu_si128(reinterpret_cast<__m128i*>(out), joined(sum)); }
 
 }  // namespace
 }  // namespace edgekit::spike

@@ -15,6 +15,7 @@ constexpr bool kPaired = true;
 template <int kVectors>
 constexpr int kPlaces = kVectors == 1 ? 16 : kVectors < 4 ? 8 : 1;  // 16, 16 and 24 registers of sums of the 32
 
+constexpr int kGroupsAtOnce = 0, kMostAtOnce = 0;  // small bytes have no loop of their own
 typedef std::int16_t Int16 __attribute__((vector_size(kBytes)));
 using Sums = __m512i;
 using Bytes4 = __m512i;

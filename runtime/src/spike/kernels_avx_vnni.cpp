@@ -16,30 +16,13 @@ constexpr int kDotLanes = 8, kWideLanes = 64;
 template <int kVectors>
 constexpr int kPlaces = kVectors == 2 ? 4 : kVectors == 4 ? 2 : 1;  // 8, 8 and 6 registers of sums of the 16
 
-using Sums = __m256i;
+constexpr int kGroupsAtOnce = 0, kMostAtOnce = 0;  // small bytes have no loop of their own
 using Bytes4 = __m256i;
-
-inline Bytes4 broadcast(const std::uint8_t* from) {
-  std::int32_t four;
-  std::memcpy(&four, from, 4);
-  return _mm256_set1_epi32(four);
-}
+inline Bytes4 broadcast(const std::uint8_t* from) { return four_bytes(from); }
 
 using Weights = __m256i;
 inline Weights weights_at(const std::int8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 inline void dot(Sums& sum, Bytes4 four, Weights weights) { asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(four), "x"(weights)); }
-
-template <int kCount>
-inline std::uint64_t spikes_of(const Sums* sum) {
-  std::uint64_t negative = 0;
-#pragma GCC unroll 16
-  for (int i = 0; i < kCount; ++i) negative |= static_cast<std::uint64_t>(_mm256_movemask_ps(_mm256_castsi256_ps(sum[i]))) << (i * kDotLanes);
-  return ~negative;
-}
-
-inline Sums start_at(const std::int32_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
-
-inline void store_dot(Sums sum, std::int32_t* out) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sum); }
 
 }  // namespace
 }  // namespace edgekit::spike

@@ -5,6 +5,8 @@
 //   kDotLanes                     output channels of one register of dense sums
 //   Bytes4, broadcast()           four input bytes to all lanes
 //   Weights, weights_at(), dot()  a register of weights, and their products with the bytes, added
+//   kGroupsAtOnce, kMostAtOnce, dot_groups<vectors>()
+//                                 products of bytes up to kMostAtOnce, so many groups of four at a time; 0: those go the same way as all
 //   kWideLanes                    how many of 64 lanes it takes at a time at one place
 //   above(sums, thetas)           a bit a lane of int16
 //   start_at(), store_dot(), spikes_of<count>()     registers of dense sums: from int32, to int32, and a bit a lane that is not negative
@@ -194,10 +196,18 @@ __attribute__((always_inline)) inline void dense_group(const std::uint8_t* from,
   }
 }
 
-// Groups `offset` up to `end`. The weights that come after theirs.
-template <int kVectors, int kFirst, int kLast>
+// Groups `offset` up to `end`. The weights that come after theirs. kSmall: of bytes up to kMostAtOnce.
+template <int kVectors, int kFirst, int kLast, bool kSmall>
 __attribute__((always_inline)) inline const std::int8_t* dense_run(const std::uint8_t* corner, std::size_t step, const std::int32_t* offset,
                                                                    const std::int32_t* end, const std::int8_t* weights, std::size_t next_weights, Sums* sum) {
+  if constexpr (kSmall) {
+    for (; end - offset >= kGroupsAtOnce; offset += kGroupsAtOnce, weights += kGroupsAtOnce * next_weights) {
+#pragma GCC unroll 16
+      for (int p = kFirst; p < kLast; ++p) {
+        dot_groups(std::integral_constant<int, kVectors>(), corner + p * step, offset, weights, next_weights, sum + p * kVectors);
+      }
+    }
+  }
   for (; offset < end; ++offset, weights += next_weights) dense_group<kVectors, kFirst, kLast>(corner + *offset, step, weights, sum);
   return weights;
 }
@@ -215,7 +225,7 @@ inline Outside outside_at(const DenseLayer& layer, int x, int places) {
 }
 
 // kAt places of one row from x on, the lanes of a block from `lane` on. kEdge: some taps lie outside.
-template <int kVectors, int kAt, bool kEdge>
+template <int kVectors, int kAt, bool kEdge, bool kSmall>
 inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int block, int lane, int y, int x, const Groups& groups,
                        const Outside& outside, const Out& out) {
   constexpr int kLanes = kVectors * kDotLanes, kAll = kVectors * kAt;
@@ -232,18 +242,18 @@ inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int b
 #pragma GCC unroll 16
     for (int p = 0; p < kAt; ++p) sum[p * kVectors + v] = begin;
   }
-  if (!kEdge && kVectors == 1 && end - offset == kRgbGroups) {
+  if (!kEdge && !kSmall && kVectors == 1 && end - offset == kRgbGroups) {
     // Without a loop: whether its last turn is foreseen decides over a third of the time here.
 #pragma GCC unroll 16
     for (int g = 0; g < kRgbGroups; ++g) dense_group<kVectors, 0, kAt>(corner + offset[g], step, weights + g * next_weights, sum);
   } else if (!kEdge) {
-    dense_run<kVectors, 0, kAt>(corner, step, offset, end, weights, next_weights, sum);
+    dense_run<kVectors, 0, kAt, kSmall>(corner, step, offset, end, weights, next_weights, sum);
   } else {
     const int row = layer.at.kernel_x * layer.tap_groups, left = outside.left * layer.tap_groups, middle = row - outside.right * layer.tap_groups;
     for (; offset < end; offset += row) {
-      weights = dense_run<kVectors, 1, kAt>(corner, step, offset, offset + left, weights, next_weights, sum);
-      weights = dense_run<kVectors, 0, kAt>(corner, step, offset + left, offset + middle, weights, next_weights, sum);
-      weights = dense_run<kVectors, 0, kAt - 1>(corner, step, offset + middle, offset + row, weights, next_weights, sum);
+      weights = dense_run<kVectors, 1, kAt, kSmall>(corner, step, offset, offset + left, weights, next_weights, sum);
+      weights = dense_run<kVectors, 0, kAt, kSmall>(corner, step, offset + left, offset + middle, weights, next_weights, sum);
+      weights = dense_run<kVectors, 0, kAt - 1, kSmall>(corner, step, offset + middle, offset + row, weights, next_weights, sum);
     }
   }
   // Read before anything is stored: a store of bytes might change whatever is read by reference.
@@ -270,7 +280,7 @@ inline void dense_tile(const DenseLayer& layer, const std::uint8_t* bytes, int b
   }
 }
 
-template <int kVectors>
+template <int kVectors, bool kSmall>
 void dense_block(const DenseLayer& layer, const std::uint8_t* bytes, int block, int lane, const Part& part, const Out& out) {
   constexpr int kAt = kPlaces<kVectors>;
   for (int y = part.y0; y < part.y1; ++y) {
@@ -279,26 +289,35 @@ void dense_block(const DenseLayer& layer, const std::uint8_t* bytes, int block, 
     for (; x + kAt <= layer.out_width; x += kAt) {
       const Outside outside = outside_at(layer, x, kAt);
       if (outside.left + outside.right == 0) {
-        dense_tile<kVectors, kAt, false>(layer, bytes, block, lane, y, x, groups, outside, out);
+        dense_tile<kVectors, kAt, false, kSmall>(layer, bytes, block, lane, y, x, groups, outside, out);
       } else {
-        dense_tile<kVectors, kAt, true>(layer, bytes, block, lane, y, x, groups, outside, out);
+        dense_tile<kVectors, kAt, true, kSmall>(layer, bytes, block, lane, y, x, groups, outside, out);
       }
     }
-    for (; x < layer.out_width; ++x) dense_tile<kVectors, 1, false>(layer, bytes, block, lane, y, x, groups, {}, out);
+    for (; x < layer.out_width; ++x) dense_tile<kVectors, 1, false, kSmall>(layer, bytes, block, lane, y, x, groups, {}, out);
+  }
+}
+
+template <bool kSmall>
+void dense_blocks(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out) {
+  for (int block = part.block0; block < part.block1; ++block) {
+    if (layer.lanes == 16) {
+      dense_block<16 / kDotLanes, kSmall>(layer, bytes, block, 0, part, out);
+    } else if (layer.lanes == 32) {
+      dense_block<32 / kDotLanes, kSmall>(layer, bytes, block, 0, part, out);
+    } else if (layer.lanes == 48) {
+      dense_block<48 / kDotLanes, kSmall>(layer, bytes, block, 0, part, out);
+    } else {
+      for (int lane = 0; lane < 64; lane += kWideLanes) dense_block<kWideLanes / kDotLanes, kSmall>(layer, bytes, block, lane, part, out);
+    }
   }
 }
 
 void dense_layer(const DenseLayer& layer, const std::uint8_t* bytes, const Part& part, const Out& out) {
-  for (int block = part.block0; block < part.block1; ++block) {
-    if (layer.lanes == 16) {
-      dense_block<16 / kDotLanes>(layer, bytes, block, 0, part, out);
-    } else if (layer.lanes == 32) {
-      dense_block<32 / kDotLanes>(layer, bytes, block, 0, part, out);
-    } else if (layer.lanes == 48) {
-      dense_block<48 / kDotLanes>(layer, bytes, block, 0, part, out);
-    } else {
-      for (int lane = 0; lane < 64; lane += kWideLanes) dense_block<kWideLanes / kDotLanes>(layer, bytes, block, lane, part, out);
-    }
+  if (kGroupsAtOnce > 0 && layer.most <= kMostAtOnce) {
+    dense_blocks<(kGroupsAtOnce > 0)>(layer, bytes, part, out);
+  } else {
+    dense_blocks<false>(layer, bytes, part, out);
   }
 }
 

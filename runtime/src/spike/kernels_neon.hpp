@@ -5,6 +5,7 @@ namespace {
 
 constexpr int kBytes = 16;
 constexpr bool kPaired = false;  // an addition here widens by itself
+constexpr int kGroupsAtOnce = 0, kMostAtOnce = 0;  // small bytes have no loop of their own
 typedef std::int16_t Int16 __attribute__((vector_size(kBytes)));
 
 template <typename V>

@@ -1,27 +1,12 @@
 // Which of the tables this processor can run.
+#include "../processor.hpp"
 #include "kernels.hpp"
 
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 namespace edgekit::spike {
-
-#if defined(__x86_64__)
-namespace {
-
-// Leaf 7, subleaf 1, EAX bit 4 (Intel's Software Developer's Manual, CPUID): gcc 12 has no name for it.
-bool has_avx_vnni() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
-}
-
-}  // namespace
-#endif
 
 std::vector<const Kernels*> usable_kernels() {
   std::vector<const Kernels*> found;

@@ -14,6 +14,26 @@ inline V load(const void* from) {
   return v;
 }
 
+// A register of dense sums holds eight channels.
+using Sums = __m256i;
+
+template <int kCount>
+inline std::uint64_t spikes_of(const Sums* sum) {
+  std::uint64_t negative = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i) negative |= static_cast<std::uint64_t>(_mm256_movemask_ps(_mm256_castsi256_ps(sum[i]))) << (i * 8);
+  return ~negative;
+}
+
+inline Sums start_at(const std::int32_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+inline void store_dot(Sums sum, std::int32_t* out) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sum); }
+
+inline __m256i four_bytes(const std::uint8_t* from) {
+  std::int32_t four;
+  std::memcpy(&four, from, 4);
+  return _mm256_set1_epi32(four);
+}
+
 inline void above(Int16 sum, Int16 theta, std::uint8_t* out) {
   const __m256i over = _mm256_cmpgt_epi16(reinterpret_cast<__m256i>(sum), reinterpret_cast<__m256i>(theta));
   const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(over), _mm256_extracti128_si256(over, 1));

@@ -176,6 +176,7 @@ void Layer::lay_out_bytes(const Synapse& s, const Size& from) {
   pixel_.flip = kernels_.signed_bytes ? 0x80 : 0;
   layer.step = s.stride_x * depth;
   layer.down = s.stride_y * pixel_.row;
+  layer.most = pixels ? 255 : s.pool_y * s.pool_x;
   const std::size_t in_row = tall ? run / 4 : (run + 3) / 4;
   for (std::size_t ky = 0; ky < static_cast<std::size_t>(s.kernel_y); ++ky) {
     for (std::size_t g = 0; g < in_row; ++g) offsets_.push_back(static_cast<std::int32_t>(ky * pixel_.row + 4 * g));
