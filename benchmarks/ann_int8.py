@@ -1,18 +1,22 @@
 """The INT8 twin of a spiking network: the ANN that it was made from, ReLU for spikes, quantised by ONNX Runtime's own tool.
 
 As fast as these engines can have it: average poolings are depthwise convolutions (ONNX Runtime's QLinearAveragePool is slow),
-and the first layer is either float32 or reads the image's bytes as they are.
+the first layer is either float32 or reads the image's bytes as they are, and where there is no VNNI, weights have 8 bits or 7, which
+saturate nothing.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from edgekit.byte_products import saturate
+
 FIRST = ("bytes", "float")
+FORMS = (*FIRST, *(f"{first}-7bit" for first in FIRST if saturate()))
 SAMPLES = 256  # validation images that scales are taken from
 
 
@@ -63,8 +67,8 @@ def float_model(ann: Any) -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def quantised(ann: Any, images: np.ndarray, offset: int, first: Literal["bytes", "float"]) -> bytes:
-    """The INT8 model over `image`, uint8 (1, C, H, W): U8S8, scales a channel, by quantize_static on `images`."""
+def quantised(ann: Any, images: np.ndarray, offset: int, form: str) -> bytes:
+    """The INT8 model of one of FORMS over `image`, uint8 (1, C, H, W): U8S8, scales a channel, by quantize_static on `images`."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -81,9 +85,10 @@ def quantised(ann: Any, images: np.ndarray, offset: int, first: Literal["bytes",
         plain, prepared, made = (str(Path(folder) / n) for n in ("plain.onnx", "prepared.onnx", "made.onnx"))
         onnx.save(float_model(ann), plain)
         quant_pre_process(plain, prepared)
+        first, _, bits = form.partition("-")
         excluded = [ann.layers[0].name] if first == "float" else []
         quantize_static(prepared, made, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
-                        weight_type=QuantType.QInt8, nodes_to_exclude=excluded)  # fmt: skip
+                        weight_type=QuantType.QInt8, nodes_to_exclude=excluded, reduce_range=bits == "7bit")  # fmt: skip
         model = onnx.load(made)
     return _from_bytes(model, offset, first).SerializeToString()
 

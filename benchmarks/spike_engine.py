@@ -1,10 +1,11 @@
 """The spike engine beside ONNX Runtime and OpenVINO in INT8, on the same network and on the ANN that it was made from.
 
-    python benchmarks/spike_engine.py NAME=RUN_FOLDER[/STAGE] ... > benchmarks/spike_engine.json
+    python benchmarks/spike_engine.py NAME=RUN_FOLDER[/STAGE] ... > benchmarks/spike_engine.json          # a processor with AVX512-VNNI
+    python benchmarks/spike_engine.py NAME=RUN_FOLDER[/STAGE] ... > benchmarks/spike_engine_avx2.json     # one with AVX2 alone
 
 A RUN_FOLDER is what `edgekit train examples/iir_snn_cifar10.toml` and the like make. Batch 1, pinned to one core and to two; a process
-holds all contenders and gives each in turn a block of test images, which rotate: the time of sparse code depends on its input, and a
-branch predictor learns one image by heart. Every integer of the spike engine is compared with the numpy reference.
+holds all contenders (without VNNI also ANNs of 7-bit weights) and gives each in turn a block of test images, which rotate: the time of
+sparse code depends on its input, and a branch predictor learns one image by heart. Every integer of the spike engine is compared with the numpy reference.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 
 from edgekit import flow, registry, spiking_net
 from edgekit.bundle import open_bundle
+from edgekit.byte_products import saturate
 from edgekit.checkpoint import open_checkpoint
 from edgekit.layers import profile_layers
 from edgekit.parts import Runtime
@@ -33,7 +35,7 @@ from edgekit.profile import device_name
 # block that are not counted.
 PROCESSES, PASSES, BLOCK, WARM_UP = 5, 6, 100, 50
 EXACT_IMAGES = 2000
-KERNELS = Path(__file__).parent / "spike_kernels.json"
+KERNELS = Path(__file__).parent / ("spike_kernels_avx2.json" if saturate() else "spike_kernels.json")
 ENGINES = ("onnxruntime", "openvino")
 
 
@@ -47,7 +49,7 @@ def main(named: list[str]) -> int:
         print(json.dumps({k: rows[-1][k] for k in ("network", "accuracy", "ratios")}), file=sys.stderr, flush=True)
     json.dump({
         "command": "python benchmarks/spike_engine.py NAME=RUN_FOLDER ...", "machine": device_name(), "threads": [1, 2],
-        "limits": "benchmarks/spike_kernels.json",
+        "limits": f"benchmarks/{KERNELS.name}",
         "processes": PROCESSES, "images_timed": PROCESSES * PASSES * BLOCK, "networks": rows,
     }, sys.stdout, indent=1)  # fmt: skip
     print()
@@ -65,10 +67,10 @@ def of_network(run: Path, folder: Path) -> dict[str, Any]:
     ann = build(options, data, spiking=False)
     source = open_checkpoint(stage.parent / "ann")
     ann.load_state_dict(source.state())
-    for first in ann_int8.FIRST:
-        model = folder / f"ann_{first}.onnx"
-        model.write_bytes(ann_int8.quantised(ann.eval(), data.validation_images, data.pixel_offset, first))  # type: ignore[arg-type]
-        flow.export(str(model), "onnx", folder / f"ann-{first}")
+    for form in ann_int8.FORMS:
+        model = folder / f"ann_{form}.onnx"
+        model.write_bytes(ann_int8.quantised(ann.eval(), data.validation_images, data.pixel_offset, form))
+        flow.export(str(model), "onnx", folder / f"ann-{form}")
     flow.export(stage, "onnx-spike:int8", folder / "snn")
     spike = flow.export(stage, "spike:int8", folder / "spike")
     images, labels = data.test_images, data.test_labels
@@ -85,7 +87,7 @@ def of_network(run: Path, folder: Path) -> dict[str, Any]:
                 spikes[n] = spikes.get(n, 0) + int(v.sum(dtype=np.int64)) if n != "logits" else 0
     sizes = {p.name: int(np.prod(p.shape)) * len(images) for p in net.populations if p.spiking}
     accuracy = {"ann_f32": float(source.facts["row"]["score"]), "snn_f32": float(facts["row"]["score"]), "snn_int8": right / len(images)}
-    accuracy |= {f"ann_int8_{first}": ann_accuracy(folder / f"ann-{first}", images, labels) for first in ann_int8.FIRST}
+    accuracy |= {f"ann_int8_{form}": ann_accuracy(folder / f"ann-{form}", images, labels) for form in ann_int8.FORMS}
     times = {str(threads): timed(folder, threads) for threads in (1, 2)}
     return {
         "recipe": facts["recipe"], "stage": stage.name, "test_images": len(images), "wrong_integers": wrong,
@@ -145,7 +147,7 @@ def time_all(folder: Path, threads: int) -> dict[str, dict[str, float]]:
     images = np.load(folder / "images.npz")["images"]
     contenders: dict[str, tuple[str, Path]] = {"spike": ("spike", folder / "spike")}
     for engine in ENGINES:
-        contenders |= {f"ann {first} {engine}": (engine, folder / f"ann-{first}") for first in ann_int8.FIRST}
+        contenders |= {f"ann {form} {engine}": (engine, folder / f"ann-{form}") for form in ann_int8.FORMS}
         contenders[f"snn {engine}"] = (engine, folder / "snn")
     runs: dict[str, tuple[Callable[[], None], np.ndarray]] = {}
     opened = []

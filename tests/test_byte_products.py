@@ -16,19 +16,19 @@ from edgekit.intake import Wishes
 RUNTIMES = ("onnxruntime", "openvino", "cpp", "cpp_openvino")
 
 
-def loud(path: Path, kind: str, shared: bool) -> Path:
-    """Two layers of bytes near 200 times weights of 100 and more: every second pair of products leaves int16. Scales are powers of two, so that
+def loud(path: Path, kind: str, shared: bool, most: int = 127) -> Path:
+    """Two layers of bytes near 200 times weights of 95 and more: every second pair of products leaves int16. Scales are powers of two, so that
     nothing is rounded twice. shared: the layers share a zero point of weights, as equal constants of other tools do."""
     dice = np.random.default_rng(0)
     shape, fed, gives = ((16, 16, 3, 3), [1, 16, 8, 8], [1, 16, 4, 4]) if kind == "Conv" else ((32, 32), [3, 32], [3, 32])
     products = 144 if kind == "Conv" else 32
-    scales = {"sx": 2.0**-6, "sw": 2.0 ** np.round(np.log2(0.5 / 113 / products**0.5)), "sy": 2.0**-6}
+    scales = {"sx": 2.0**-6, "sw": 2.0 ** np.round(np.log2(0.5 / most / products**0.5)), "sy": 2.0**-6}
     tensors = [numpy_helper.from_array(np.float32(v), n) for n, v in scales.items()]
     tensors += [numpy_helper.from_array(np.uint8(v), n) for n, v in (("zx", 200), ("zy", 128))]
     nodes, before = [], "x"
     for i in range(2):
         zero = "zw0" if shared else f"zw{i}"
-        size = dice.integers(100, 128, shape) * dice.choice([-1, 1], shape, p=[0.5, 0.5])
+        size = dice.integers(most * 3 // 4, most + 1, shape) * dice.choice([-1, 1], shape, p=[0.5, 0.5])
         tensors.append(numpy_helper.from_array(size.astype(np.int8), f"w{i}"))
         if zero == f"zw{i}":
             tensors.append(numpy_helper.from_array(np.int8(0), zero))
@@ -68,8 +68,20 @@ def test_who_saturates_is_read_from_the_flags(tmp_path: Path, monkeypatch: pytes
     assert saturate(tmp_path / "absent"), "who does not say what it has gets the way that is right"
 
 
-def test_integers_that_cannot_saturate_keep_their_fast_kernels(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("kind", ["Conv", "MatMul"])
+def test_what_cannot_saturate_keeps_its_fast_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
+    import openvino as ov
+
+    large, small = (ov.Core().read_model(loud(tmp_path / f"{most}.onnx", kind, False, most)) for most in (127, 64))
     monkeypatch.setattr(byte_products, "saturate", lambda: True)
-    assert byte_products.openvino_settings(exact=True) == {} and byte_products.openvino_settings(exact=False) == byte_products.OPENVINO_FLOAT
+    assert byte_products.openvino_settings(large, exact=False) == byte_products.OPENVINO_FLOAT
+    assert byte_products.openvino_settings(large, exact=True) == byte_products.openvino_settings(small, exact=False) == {}
     monkeypatch.setattr(byte_products, "saturate", lambda: False)
-    assert byte_products.openvino_settings(exact=False) == {}
+    assert byte_products.openvino_settings(large, exact=False) == {}
+
+
+def test_weights_of_seven_bits_are_right_in_integers(tmp_path: Path):
+    bundle = flow.export(str(loud(tmp_path / "m.onnx", "Conv", False, 64)), "onnx", tmp_path / "b", Wishes())
+    for name in RUNTIMES:
+        found = examine.verify(bundle, name, 0)
+        assert found.passed, (name, found.failures)

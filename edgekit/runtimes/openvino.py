@@ -140,7 +140,6 @@ def _graphs(bundle: Bundle, threads: int, probes: bool, more: Mapping[str, Any])
         "INFERENCE_PRECISION_HINT": bundle.manifest.details.get("inference_precision", DEFAULT_PRECISION),
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
-        **openvino_settings(bundle.manifest.allowed.exact),
         **more,
     }
     if threads:
@@ -157,7 +156,8 @@ def _graphs(bundle: Bundle, threads: int, probes: bool, more: Mapping[str, Any])
             free = any(isinstance(n, str) for t in graph.signature.inputs for n in t.shape)
             hint = "; it may open with fixed sizes: edgekit export ... --size NAME=N" if free else ""
             raise Broken(f"openvino cannot open {bundle.graph(name)}: {_last_line(error)}{hint}") from None
-        graphs[name] = _OvGraph(core, model, settings, [*(t.name for t in graph.signature.outputs), *extra])
+        own = {**settings, **openvino_settings(model, bundle.manifest.allowed.exact)}
+        graphs[name] = _OvGraph(core, model, own, [*(t.name for t in graph.signature.outputs), *extra])
     return graphs
 
 

@@ -1,4 +1,6 @@
 // OpenVINO as an engine: precision always explicit, one request for each set of buffers.
+#include <openvino/op/constant.hpp>
+#include <openvino/op/fake_quantize.hpp>
 #include <openvino/openvino.hpp>
 
 #include "engine.hpp"
@@ -7,6 +9,23 @@
 namespace edgekit {
 
 namespace {
+
+// Bytes beyond 7 bits, 2 * 255 * 64 being less than 32,767, or weights that OpenVINO will round itself; edgekit/byte_products.py.
+bool has_large_weights(const ov::Model& model) {
+  for (const auto& node : model.get_ops()) {
+    if (ov::is_type<ov::op::v0::FakeQuantize>(node) && ov::is_type<ov::op::v0::Constant>(node->get_input_node_shared_ptr(0))) return true;
+    const auto constant = ov::as_type_ptr<ov::op::v0::Constant>(node);
+    const bool is_signed = constant && constant->get_element_type() == ov::element::i8;
+    if (!is_signed && !(constant && constant->get_element_type() == ov::element::u8)) continue;
+    const std::size_t count = ov::shape_size(constant->get_shape());
+    const auto* const bytes = static_cast<const unsigned char*>(constant->get_data_ptr());
+    for (std::size_t i = 0; count > 1 && i < count; ++i) {  // one number is a zero point
+      const int weight = static_cast<int>(bytes[i] ^ (is_signed ? 0x80u : 0u)) - 128;
+      if (weight < -64 || weight > 64) return true;
+    }
+  }
+  return false;
+}
 
 ov::element::Type element(DType dtype) {
   switch (dtype) {
@@ -114,7 +133,7 @@ class OvEngine : public Engine {
       }
       // Its own choice is bf16 on many processors, which does not give f32 answers.
       ov::AnyMap settings = {{"INFERENCE_PRECISION_HINT", bundle.inference_precision}, {"PERFORMANCE_HINT", "LATENCY"}, {"NUM_STREAMS", "1"}};
-      if (!bundle.exact && byte_products_saturate()) settings["LP_TRANSFORMS_MODE"] = false;  // INT8 layers as rounded numbers in float
+      if (!bundle.exact && byte_products_saturate() && has_large_weights(*model)) settings["LP_TRANSFORMS_MODE"] = false;  // INT8 layers as rounded numbers in float
       if (options.threads) settings["INFERENCE_NUM_THREADS"] = options.threads;
       return std::unique_ptr<Graph>(std::make_unique<OvGraph>(core_.compile_model(model, "CPU", settings), outputs));
     } catch (const std::exception& error) {
