@@ -5,7 +5,8 @@
 
 A RUN_FOLDER is what `edgekit train examples/iir_snn_cifar10.toml` and the like make. Batch 1, pinned to one core and to two; a process
 holds all contenders (without VNNI also ANNs of 7-bit weights) and gives each in turn a block of test images, which rotate: the time of
-sparse code depends on its input, and a branch predictor learns one image by heart. Every integer of the spike engine is compared with the numpy reference.
+sparse code depends on its input, and a branch predictor learns one image by heart. Every integer of the spike engine is compared with the
+numpy reference.
 """
 
 from __future__ import annotations
